@@ -1,0 +1,8 @@
+# cython: language_level=3, binding=False, embedsignature=True
+"""The binding between Python and csrc/: convert, call, convert back.
+
+No policy and no loop over objects belongs here. Each .pxi binds one group of C files.
+"""
+
+include "_audit.pxi"
+include "_freeze.pxi"
