@@ -1,0 +1,41 @@
+# Everything that a developer does more than once. `make help` lists the targets.
+#
+# Targets choose the newest supported CPython of the machine (.ci/find-pythons) and say which;
+# PYTHON=/path/to/python chooses another. The package is built and installed into a virtual
+# environment below the checkout (.venv-*), and it is the installed one that runs: a file that is
+# missing from the package must fail here and not at a user's.
+SHELL := bash
+PYTHON ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-matrix bench lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo:  ## build the package and run the main job on real data
+	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/cowfreeze" demo $(DEMO_ARGS)
+
+test:  ## build the package and run its tests, without the slow ones
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m 'not slow' $(PYTEST_ARGS)
+
+test-slow:  ## only the tests that need minutes or a lot of memory
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m slow $(PYTEST_ARGS)
+
+test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
+	@bash .ci/run
+
+bench:  ## what freezing costs, against one collection of the same graph
+	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/python" bench/bench_freeze.py $(BENCH_ARGS)
+
+lint:  ## mypy --strict and ruff over the Python files
+	@env=$$(.ci/venv lint "" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
+	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze bench \
+	  && "$$env/bin/ruff" check --line-length 120 src tests bench
+
+clean:  ## remove environments, caches and everything that was built
+	rm -rf build dist .cache .venv-* .pytest_cache .mypy_cache .ruff_cache src/cowfreeze/_core.c src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

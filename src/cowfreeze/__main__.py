@@ -1,0 +1,9 @@
+"""`python -m cowfreeze` is the same program as the `cowfreeze` script."""
+
+from __future__ import annotations
+
+import sys
+
+from cowfreeze.cli import main
+
+sys.exit(main())

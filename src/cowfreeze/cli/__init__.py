@@ -1,0 +1,92 @@
+"""The `cowfreeze` command: a parser built from a list of verbs, and one `main`.
+
+Each verb stands in a file of its own and offers one `Command`. Importing this package
+imports no verb's work: rich, psutil and the measuring code are loaded by the verb that
+needs them, so that `cowfreeze --help` answers at once and so that a process that is about
+to fork is not filled with modules it does not use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cowfreeze._errors import CowfreezeError
+from cowfreeze.cli import demo
+
+COMMANDS = (demo.COMMAND,)
+
+_EPILOG = """\
+example:
+  cowfreeze demo                     four workers read the Unicode Character Database
+  cowfreeze demo --json data.json    the same with your own data
+"""
+
+
+class _Version(argparse.Action):
+    """Look the version up only when somebody asks: it reads files."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"cowfreeze {version('cowfreeze')} ({platform.python_implementation()} {platform.python_version()})")
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with one sub-parser per entry of `COMMANDS`."""
+    parser = argparse.ArgumentParser(
+        prog="cowfreeze",
+        description="Freeze Python objects before fork so that workers share their memory.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        verb = verbs.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.description,
+            epilog=command.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(verb)
+        verb.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ARGV (default: `sys.argv[1:]`) and return the exit status.
+
+    0 is success, 1 a failure, 2 a wrong command line or an input that cannot be read, 130 an
+    interrupt. An expected error is one line on stderr; a traceback means a defect.
+    """
+    try:
+        arguments = build_parser().parse_args(argv)
+        status: int = arguments.run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a reader that went away must show here, not at interpreter exit
+        return status
+    except CowfreezeError as error:
+        _complain(f"cowfreeze: {error}")
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        _complain("cowfreeze: interrupted")
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit and would print a second error there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _complain(line: str) -> None:
+    if sys.stderr is not None:
+        print(line, file=sys.stderr)
