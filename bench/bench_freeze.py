@@ -99,17 +99,17 @@ def machine() -> dict[str, str]:
         thp = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().strip()
     except OSError as error:
         thp = f"unknown ({error.strerror})"
-    cpu = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "unknown",
-    )
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(":")[2].strip() for line in cpuinfo if "model name" in line), "unknown model")
+    options = shlex.split(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    build_options = [option for option in options if option.startswith(("--enable", "--with"))]
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, {cpu}",
         "kernel": platform.release(),
         "page size": str(os.sysconf("SC_PAGE_SIZE")),
         "THP": thp,
         "python": f"{platform.python_version()} {platform.python_compiler()}",
-        "flags": " ".join(shlex.split(sysconfig.get_config_var("CONFIG_ARGS") or "")),
+        "build": " ".join(build_options),
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
     }
 
@@ -159,13 +159,17 @@ def main() -> int:
     def column(name: str) -> list[Any]:
         return [result[name] for result in results]
 
-    print(f"\n{arguments.records:,} records, {results[0]['objects']:,} objects, {len(results)} rounds: median (min to max)")
-    print(f"one gc.collect()        {spread(column('collect_seconds'), '.3f')} s")
-    print(f"freeze(collect=False)   {spread(column('freeze_seconds'), '.3f')} s")
-    print(f"freeze / collect        {spread(column('ratio'), '.3f')}   target {TARGET_RATIO}, aim {AIM_RATIO}")
-    print(f"peak extra, reported    {spread(column('reported_bytes_per_object'), '.2f')} bytes per object   target {TARGET_BYTES:g}")
-    print(f"peak extra, kernel      {spread(column('kernel_bytes_per_object'), '.2f')} bytes per object (VmHWM)")
-    print(f"kept afterwards         {spread(column('kept_bytes_per_object'), '.2f')} bytes per object (VmRSS)")
+    objects = results[0]["objects"]
+    print(f"\n{arguments.records:,} records, {objects:,} objects, {len(results)} rounds: median (min to max)")
+    for label, name, form, unit in (
+        ("one gc.collect()", "collect_seconds", ".3f", "s"),
+        ("freeze(collect=False)", "freeze_seconds", ".3f", "s"),
+        ("freeze / collect", "ratio", ".3f", f"  target {TARGET_RATIO}, aim {AIM_RATIO}"),
+        ("peak extra, reported", "reported_bytes_per_object", ".2f", f"bytes per object, target {TARGET_BYTES:g}"),
+        ("peak extra, kernel", "kernel_bytes_per_object", ".2f", "bytes per object (VmHWM)"),
+        ("kept afterwards", "kept_bytes_per_object", ".2f", "bytes per object (VmRSS)"),
+    ):
+        print(f"{label:22}  {spread(column(name), form)} {unit}")
     met = (
         statistics.median(column("ratio")) <= TARGET_RATIO
         and statistics.median(column("kernel_bytes_per_object")) <= TARGET_BYTES

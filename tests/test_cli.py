@@ -13,7 +13,8 @@ import pytest
 def cowfreeze(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a process of its own."""
     settings: dict[str, object] = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 300}
-    return subprocess.run([sys.executable, "-m", "cowfreeze", *arguments], **{**settings, **options})  # type: ignore[call-overload,no-any-return]
+    command = [sys.executable, "-m", "cowfreeze", *arguments]
+    return subprocess.run(command, check=False, **{**settings, **options})  # type: ignore[call-overload,no-any-return]
 
 
 def test_version_names_package_and_interpreter() -> None:
@@ -25,7 +26,7 @@ def test_version_names_package_and_interpreter() -> None:
 
 def test_the_script_and_the_module_are_the_same_program() -> None:
     script = Path(sys.executable).parent / "cowfreeze"
-    done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([script, "--version"], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert done.stdout == cowfreeze("--version").stdout
 
@@ -98,6 +99,7 @@ def test_a_closed_stdout_is_found_before_the_work(tmp_path: Path) -> None:
     done = subprocess.run(
         f"exec '{sys.executable}' -m cowfreeze demo --json '{data}' >&-",
         shell=True,
+        check=False,
         stderr=subprocess.PIPE,
         text=True,
         timeout=60,

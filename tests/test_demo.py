@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cowfreeze.cli._command import CommandError
 from cowfreeze.cli._demo_data import json_file, unicode_records
 from cowfreeze.cli._demo_memory import available_memory, resident_bytes
@@ -29,6 +30,7 @@ KIB = 1024
 def demo(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cowfreeze", "demo", *arguments],
+        check=False,
         **{"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 300, **options},
     )
 
@@ -206,7 +208,7 @@ def test_workers_that_would_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(_demo_way, "available_memory", lambda: 399 << 20)
     _demo_way._check_memory(100 << 20, workers=3)
-    with pytest.raises(CommandError, match="too little memory: 4 workers .* 100 MiB .* 400 MiB"):
+    with pytest.raises(CommandError, match=r"too little memory: 4 workers .* 100 MiB .* 400 MiB"):
         _demo_way._check_memory(100 << 20, workers=4)
 
 
@@ -335,6 +337,7 @@ def test_a_module_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
     done = subprocess.run(
         [script, "demo", "--json", write(tmp_path, b"[1]"), "--workers", "1"],
         cwd=tmp_path,
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from typing import Any
+from typing import Any, Literal
 
 from cowfreeze.cli._command import USAGE, CommandError
 
 _NOT_CHARACTERS = frozenset({"Cn", "Co", "Cs"})
-_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def unicode_records() -> list[dict[str, Any]]:

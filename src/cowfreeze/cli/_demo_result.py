@@ -119,7 +119,8 @@ class DemoResult:
             )
         if max(row.data_bytes for row in self.ways) < SMALL_DATA:
             notes.append(
-                f"The data takes less than {format_size(SMALL_DATA)}: pages of the interpreter itself dominate these figures."
+                f"The data takes less than {format_size(SMALL_DATA)}: pages of the interpreter itself "
+                "dominate these figures."
             )
         for row in self.ways:
             notes += [f"{row.way}: {note}" for note in row.notes]

@@ -119,7 +119,8 @@ def _check_memory(data_bytes: int, workers: int) -> None:
     if free is not None and needed > free:
         raise CommandError(
             f"too little memory: {workers} workers that copy {format_size(data_bytes)} each need "
-            f"{format_size(needed)}, and {format_size(free)} is free; use fewer workers (--workers) or less data (--json)"
+            f"{format_size(needed)}, and {format_size(free)} is free; use fewer workers (--workers) or "
+            "less data (--json)"
         )
 
 
