@@ -80,14 +80,13 @@ def one_round(records: int) -> dict[str, Any]:
     peak = memory("VmHWM") - before
     kept = memory("VmRSS") - before
     collect = statistics.median(collections)
-    reported = getattr(report, "peak_extra_bytes", None)
     return {
         "objects": report.objects,
         "collect_seconds": collect,
         "freeze_seconds": seconds,
-        "report_seconds": report.seconds,
+        "phases": {name: spent / collect for name, spent in report.phases.items()},
         "ratio": seconds / collect,
-        "reported_bytes_per_object": None if reported is None else reported / report.objects,
+        "reported_bytes_per_object": report.peak_extra_bytes / report.objects,
         "kernel_bytes_per_object": peak / report.objects,
         "kept_bytes_per_object": kept / report.objects,
     }
@@ -130,10 +129,8 @@ def run_rounds(records: int, rounds: int) -> list[dict[str, Any]]:
     return results
 
 
-def spread(values: list[Any], form: str) -> str:
-    """Median (smallest to largest), or why there is none."""
-    if any(value is None for value in values):
-        return "unknown: the report does not give it"
+def spread(values: list[float], form: str) -> str:
+    """Median (smallest to largest)."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
@@ -170,6 +167,8 @@ def main() -> int:
         ("kept afterwards", "kept_bytes_per_object", ".2f", "bytes per object (VmRSS)"),
     ):
         print(f"{label:22}  {spread(column(name), form)} {unit}")
+    for phase in results[0]["phases"]:
+        print(f"  {phase + ' / collect':20}  {spread([result['phases'][phase] for result in results], '.3f')}")
     met = (
         statistics.median(column("ratio")) <= TARGET_RATIO
         and statistics.median(column("kernel_bytes_per_object")) <= TARGET_BYTES
