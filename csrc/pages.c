@@ -606,7 +606,8 @@ check_blinding(scan *s, bool before)
     cf_record *record = s->record;
     pid_t who = 0;
     cf_kin kin = cf_kin_look((char *)s->work->witness,
-                             sizeof(s->work->witness), &who);
+                             sizeof(s->work->witness),
+                             s->audit->witness->pid, &who);
     if (kin != CF_KIN_NONE && !s->by_pfn) {
         if (before && frames_readable(s)) {
             s->by_pfn = true;

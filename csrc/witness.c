@@ -14,7 +14,10 @@
  *
  * So, as long as it lives: exclusive in the worker = copied by the worker.
  * This breaks if the witness writes. It therefore
- *   W1  runs on a stack of its own, which nobody shares with it;
+ *   W1  runs on a stack of its own. It is a shared mapping, so that its
+ *       pages are no anonymous pages: the parent gives these addresses back,
+ *       and what a worker maps there later would otherwise look like a copy
+ *       of the witness's stack;
  *   W2  calls the kernel directly: the C library's wrappers write errno, its
  *       fork() runs the handlers of pthread_atfork;
  *   W3  is born with every signal blocked, so no handler of the application
@@ -142,7 +145,8 @@ stat_field(const char *line, int field)
     return at;
 }
 
-/* When PID started, in clock ticks since boot; 0: no such process. */
+/* When PID started, in clock ticks since boot; 0: no such process, or only
+ * a zombie of it, which has no memory to look at. */
 static uint64_t
 start_time_of(pid_t pid)
 {
@@ -151,8 +155,12 @@ start_time_of(pid_t pid)
     if (cf_read_path(path, line, sizeof(line)) <= 0) {
         return 0;
     }
+    const char *state = stat_field(line, 3);
     const char *field = stat_field(line, 22);
-    return field == NULL ? 0 : strtoull(field, NULL, 10);
+    if (state == NULL || field == NULL || *state == 'Z' || *state == 'X') {
+        return 0;
+    }
+    return strtoull(field, NULL, 10);
 }
 
 static void
@@ -185,7 +193,7 @@ cf_witness_start(cf_witness *witness)
     }
     /* W1. Gone from the parent again below. */
     char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED) {
         return -1;
     }
@@ -419,7 +427,7 @@ compare_memory(pid_t pid, const char *ours, ssize_t our_length)
 /* One pass over the tree below this process. CF_KIN_UNKNOWN also means "one
  * of them is on the move": look again. */
 static cf_kin
-look_once(pid_list *list, pid_t *who)
+look_once(pid_list *list, pid_t except, pid_t *who)
 {
     char ours[2048];
     siginfo_t info = {.si_pid = 0};
@@ -438,7 +446,7 @@ look_once(pid_list *list, pid_t *who)
     }
     for (size_t i = 0; i < list->count; i++) {
         pid_t pid = list->pids[i];
-        if (is_dead(pid)) {
+        if (pid == except || is_dead(pid)) {
             continue;
         }
         switch (compare_memory(pid, ours, length)) {
@@ -462,7 +470,7 @@ look_once(pid_list *list, pid_t *who)
 }
 
 cf_kin
-cf_kin_look(char *scratch, size_t size, pid_t *who)
+cf_kin_look(char *scratch, size_t size, pid_t except, pid_t *who)
 {
     pid_list list = {.pids = (pid_t *)(void *)scratch,
                      .room = size / sizeof(pid_t)};
@@ -471,7 +479,7 @@ cf_kin_look(char *scratch, size_t size, pid_t *who)
     /* 20 ms: ending or exec of a process that has little memory of its own
      * takes far less, and a wrong number is worse than "unknown". */
     for (int attempt = 0; attempt < 20; attempt++) {
-        answer = look_once(&list, who);
+        answer = look_once(&list, except, who);
         if (answer != CF_KIN_UNKNOWN) {
             break;
         }

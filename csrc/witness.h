@@ -51,9 +51,11 @@ typedef enum {
 
 /* Look for live descendants of this process that still have its memory.
  * Needs PR_SET_CHILD_SUBREAPER since before the first of them was forked:
- * else the orphans among them belong to init and are not seen. SCRATCH is
- * SIZE bytes of work space (at least 16 KiB). */
-cf_kin cf_kin_look(char *scratch, size_t size, pid_t *who);
+ * else the orphans among them belong to init and are not seen. EXCEPT is the
+ * witness: a child of the process that forked it, but what it holds are the
+ * pages of the fork, never the copies made since. SCRATCH is SIZE bytes of
+ * work space (at least 16 KiB). */
+cf_kin cf_kin_look(char *scratch, size_t size, pid_t except, pid_t *who);
 
 /* Open the file that says how many pages of PID ("self" or a number) the
  * kernel has merged with equal ones (KSM). */

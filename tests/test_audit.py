@@ -1,0 +1,310 @@
+"""The audit against planted truth.
+
+Every situation runs in a process of its own (tests/audit/scenario.py), whose wait status is read
+here. As root each runs twice: as root and as an unprivileged user, because rights decide which
+method may be used and what can be known at all.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cowfreeze import _core
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+NOBODY = 65534
+IS_ROOT = os.getuid() == 0
+USERS = ["root", "unprivileged"] if IS_ROOT else ["unprivileged"]
+EXACT = (
+    "simple",
+    "clean",
+    "everything",
+    "parent_writes",
+    "parent_writes_during_scan",
+    "parent_unmaps",
+    "owner_exits",
+    "siblings",
+    "parent_itself",
+    "zombie_child",
+    "subprocess_child",
+    "closed_descriptors",
+    "reused_descriptors",
+)
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root: changes the user")
+
+
+def run(name: str, user: str = "", huge: bool = False) -> dict[str, Any]:
+    """The report of one situation; its crash, signal or hang fails the test by name."""
+    command = [sys.executable, str(HERE / "audit" / "scenario.py"), name]
+    if user == "unprivileged" and IS_ROOT:
+        command += ["--uid", str(NOBODY)]
+    if huge:
+        command.append("--huge")
+    done = subprocess.run(command, capture_output=True, timeout=60, text=True)
+    assert done.returncode == 0, f"{name}: status {done.returncode}\n{done.stderr}"
+    assert done.stderr == ""
+    return dict(json.loads(done.stdout))
+
+
+def assert_exact(report: dict[str, Any], method: str = "bit56+witness") -> None:
+    record = report["record"]
+    assert record["reasons"] == [] and record["method"] == method, record
+    assert (report["false_positives"], report["false_negatives"]) == (0, 0), report
+    # The record has the area's pages and what the interpreter itself copied.
+    assert report["truth"] <= record["copied_pages"] <= report["truth"] + 2500, record
+    assert sum(record["by_area"].values()) == record["copied_pages"]
+
+
+def assert_unknown(record: dict[str, Any], *words: str) -> None:
+    for key in ("copied_pages", "frozen_copied_pages", "new_pages"):
+        assert record[key] is None, (key, record)
+    assert set(record["by_area"].values()) == {None}
+    assert record["method"] == "none"
+    text = " ".join(record["reasons"])
+    for word in words:
+        assert word in text, record["reasons"]
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("huge", [False, True], ids=["normal", "huge"])
+@pytest.mark.parametrize("name", EXACT)
+def test_no_false_verdict(name: str, huge: bool, user: str) -> None:
+    report = run(name, user, huge)
+    if report.get("huge_bytes") == 0 and huge:
+        pytest.skip("the kernel gave no huge page (off, or memory too fragmented)")
+    assert_exact(report)
+    if "owner_gone" in report:
+        assert report["owner_gone"], "the owner did not exit: nothing was tested"
+
+
+def test_clean_worker_copies_next_to_nothing() -> None:
+    report = run("clean")
+    assert report["truth"] == 0
+    assert 0 < report["record"]["copied_pages"] < 2500
+    assert report["record"]["minor_faults"] >= 0
+
+
+def test_minor_faults_are_an_upper_bound() -> None:
+    record = run("simple")["record"]
+    assert record["minor_faults"] >= 700
+    assert record["major_faults"] is not None
+    assert record["scanned_bytes"] > 16 << 20 and record["scan_seconds"] > 0
+    assert record["page_size"] == mmap.PAGESIZE
+
+
+# ---- descendants ----------------------------------------------------------------------------
+
+BLINDING = ["live_child", "live_orphan", "live_grandchild_below_exec"]
+
+
+@pytest.mark.parametrize("name", BLINDING)
+def test_live_child_is_unknown_without_rights(name: str) -> None:
+    report = run(name, "unprivileged")
+    assert_unknown(report["record"], "child process")
+    assert report["record"]["minor_faults"] is not None
+    assert_exact(report["after"])
+
+
+@needs_root
+@pytest.mark.parametrize("huge", [False, True], ids=["normal", "huge"])
+@pytest.mark.parametrize("name", BLINDING)
+def test_live_child_is_exact_by_page_frames(name: str, huge: bool) -> None:
+    report = run(name, "root", huge)
+    assert_exact(report, "pfn+witness")
+    assert_exact(report["after"])
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_child_after_exec_does_not_blind(user: str) -> None:
+    report = run("child_with_exec", user)
+    assert_exact(report)
+    assert_exact(report["after"])
+
+
+def test_measuring_in_a_child_of_the_worker_is_unknown() -> None:
+    record = run("measured_in_child")["record"]
+    assert_unknown(record, "another process")
+    assert record["minor_faults"] is None
+
+
+# ---- rights ---------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("name", ["worker_drops_rights_later", "worker_drops_rights_dumpable"])
+def test_worker_that_drops_rights(name: str) -> None:
+    report = run(name, "root")
+    record = report["record"]
+    assert record["reasons"] == [] and record["method"] == "bit56+witness", record
+    assert 700 <= record["copied_pages"] <= 3200
+    assert report.get("false_positives", 0) == report.get("false_negatives", 0) == 0
+
+
+@needs_root
+def test_worker_that_dropped_rights_before_it_began() -> None:
+    assert_unknown(run("worker_drops_rights_first", "root")["record"], "pagemap", "dumpable")
+
+
+def test_worker_that_is_not_dumpable() -> None:
+    record = run("worker_not_dumpable", "unprivileged")["record"]
+    assert_unknown(record, "pagemap", "Permission denied")
+    assert record["minor_faults"] is not None
+
+
+def test_parent_that_is_not_dumpable() -> None:
+    assert_unknown(run("parent_not_dumpable", "unprivileged")["record"], "Permission denied")
+
+
+# ---- the witness ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["killed_witness", "killed_witness_closed_descriptors"])
+@pytest.mark.parametrize("user", USERS)
+def test_killed_witness_is_unknown(name: str, user: str) -> None:
+    report = run(name, user)
+    assert_unknown(report["record"], "witness process ended")
+    assert report["alive_for_parent"] is False
+    assert report["alive"] is False or name != "killed_witness"
+
+
+def test_witness_ends_with_its_parent() -> None:
+    report = run("parent_exits")
+    assert report["witness_gone"]
+    assert_unknown(report["record"], "witness process ended")
+
+
+def test_witness_keeps_out_of_the_applications_way() -> None:
+    report = run("witness_manners")
+    assert report["alive"] and report["pid_exists"]
+    assert report["pipe_closed"], "the witness holds a descriptor of the application"
+    assert report["descriptors"] == []
+    assert report["seen_by_wait"] is None
+    assert report["signals"] == 0
+    assert report["alive_after_signals"] and report["state"] == "S"
+    assert report["worker"]["closed"] and report["alive_after_worker_closed"]
+    assert report["descriptors_given_back"] == 3
+    assert not report["alive_after_close"] and not report["process_left"]
+    assert "closed" in report["closed_error"]
+
+
+def test_witness_without_close_leaves_nothing() -> None:
+    assert run("witness_dropped") == {"left": False}
+
+
+def test_no_process_to_be_had() -> None:
+    report = run("witness_limit")
+    assert "witness" in report["text"] and report["errno"] == 11
+    assert report["descriptors"] == 0
+
+
+# ---- kinds of memory ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_private_file_mapping(user: str) -> None:
+    report = run("memfd", user)
+    assert_exact(report)
+    assert report["record"]["by_area"]["file"] >= report["truth"]
+    assert report["own"] == 0, "pages of a mapping that was made after the fork are new"
+
+
+def test_zero_pages_are_not_copied() -> None:
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if release < (6, 7):
+        pytest.skip("before Linux 6.7 the zero page cannot be told without rights")
+    report = run("zero_page", "unprivileged")
+    assert (report["false_positives"], report["false_negatives"]) == (0, 0)
+    assert report["new"] >= 900
+
+
+def test_new_memory_is_not_copied() -> None:
+    report = run("new_memory")
+    assert report["copied_in_area"] == 0
+    assert report["after"]["new_pages"] - report["before"]["new_pages"] >= 1000
+    assert report["after"]["copied_pages"] - report["before"]["copied_pages"] < 100
+
+
+def test_reserved_addresses_are_jumped_over() -> None:
+    report = run("vast_hole")
+    assert report["found"]
+    # Read entry by entry, 64 GiB are 16 million entries.
+    assert report["record"]["scanned_bytes"] < 8 << 30
+
+
+# ---- the worker's side ----------------------------------------------------------------------
+
+
+def test_measuring_allocates_nothing() -> None:
+    report = run("no_objects")
+    assert report["blocks"] == 0
+    assert report["mappings"] == 0
+
+
+def test_record_that_cannot_be_written() -> None:
+    report = run("bad_descriptor")
+    assert report["errno"] == 9 and "audit record" in report["text"]
+
+
+def test_huge_pages_are_off_in_the_worker_only() -> None:
+    assert run("huge_pages_off") == {"disabled": 1, "method": "bit56+witness", "parent": 0}
+
+
+# ---- bad input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, _core.RECORD_SIZE - 1, _core.RECORD_SIZE + 1])
+def test_decode_record_refuses_another_size(size: int) -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        _core.decode_record(bytes(size))
+
+
+def test_decode_record_refuses_other_bytes() -> None:
+    with pytest.raises(ValueError, match="not an audit record"):
+        _core.decode_record(bytes(_core.RECORD_SIZE))
+
+
+@pytest.mark.parametrize("bad", [None, "text", 7, [1]])
+def test_wrong_types(bad: Any) -> None:
+    with pytest.raises(TypeError):
+        _core.decode_record(bad)
+    with pytest.raises(TypeError):
+        _core.WorkerAudit(bad)
+    with pytest.raises(TypeError):
+        _core.copied_addresses(bad)
+
+
+# ---- the C parts without Python -------------------------------------------------------------
+
+
+def test_c_parts_under_sanitizers(tmp_path: Path) -> None:
+    """Verdicts for planted entries (swap too, which no test machine has), and the maps parser."""
+    compiler = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    if not CSRC.is_dir():
+        pytest.skip("no C sources beside the tests")
+    program = tmp_path / "c_parts"
+    sources = [HERE / "audit" / "c_parts.c", *(CSRC / f"{n}.c" for n in ("maps", "witness", "pages"))]
+    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-UNDEBUG", "-O1", "-g"]
+    command += ["-I", str(CSRC), *map(str, sources), "-o", str(program)]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
+    built = subprocess.run([*command, *sanitizers], capture_output=True, text=True)
+    if built.returncode != 0 and "error:" not in built.stderr:
+        built = subprocess.run(command, capture_output=True, text=True)  # no sanitizer libraries
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([str(program), str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "ok\n"
+
+
