@@ -6,7 +6,9 @@ and judge figures; how they come about stands in _workers.py.
 
     page   the unit of truth: the operating system copies whole pages
     copied a page that existed in the parent at the fork and that this worker has a copy
-           of, because it (or the interpreter in it) wrote to the page
+           of, because it wrote to the page while the target ran
+    start  the same, but written by the interpreter between the fork and the target: thread
+           states, locks and at-fork functions cost about a hundred pages in any program
     frozen a copied page that holds a frozen object: the freeze missed a writer
     new    a page that the worker filled for the first time; normal
 """
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowfreeze._errors import PagesCopied, WorkerFailed
 from cowfreeze._sizes import format_size, parse_size
-from cowfreeze._tables import count_cell, make_table, seconds_cell, size_cell, to_text
+from cowfreeze._tables import count_cell, make_table, render, seconds_cell, size_cell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,11 +55,14 @@ class WorkerReport:
         result: what the target returned; None for every other outcome.
         error: the exception, when it could be pickled in the worker and unpickled here.
         traceback: text of the traceback in the worker, or None.
-        copied_pages: pages that existed at the fork and were copied, measured in the worker
-            right after the target ended.
+        copied_pages: pages that existed at the fork and were copied while the target ran,
+            measured in the worker right before and right after the target.
         frozen_copied_pages: those of them that hold frozen objects.
+        startup_pages: pages that the interpreter copied before the target began; not in
+            copied_pages.
+        startup_frozen_pages: those of them that hold frozen objects.
         new_pages: pages that the worker filled for the first time.
-        minor_faults, major_faults: page faults since the worker's start (getrusage). Minor
+        minor_faults, major_faults: page faults while the target ran (getrusage). Minor
             faults are an upper bound for copied plus new pages.
         copied_by_area: copied pages by kind of mapping, as far as the audit tells.
         uss: bytes that only this process has, right after measuring (psutil).
@@ -82,6 +87,8 @@ class WorkerReport:
     minor_faults: int | None
     major_faults: int | None
     copied_by_area: dict[str, int]
+    startup_pages: int | None
+    startup_frozen_pages: int | None
     uss: int | None
     pss: int | None
     seconds: float | None
@@ -217,12 +224,13 @@ class WorkersResult:
             f"cluster PSS {size_cell(self.cluster_pss)}, {seconds_cell(self.seconds)}, "
             f"method {self.method or 'unknown'}"
         )
-        columns = "worker copied frozen new faults USS PSS time".split()
+        columns = "worker copied frozen start new faults USS PSS time".split()
         rows = [
             (
                 f"{worker.index} {worker.status}",
                 size_cell(self._bytes(worker.copied_pages)),
                 _pages_cell(worker.frozen_copied_pages),
+                size_cell(self._bytes(worker.startup_pages)),
                 size_cell(self._bytes(worker.new_pages)),
                 count_cell(worker.minor_faults),
                 size_cell(worker.uss),
@@ -235,7 +243,7 @@ class WorkersResult:
         return make_table(title, columns, rows, [*reasons, *self.notes])
 
     def __str__(self) -> str:
-        return to_text(self.__rich__())
+        return render(self.__rich__())
 
     def _worst(self, name: str) -> int | None:
         worst = 0

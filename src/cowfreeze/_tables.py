@@ -63,7 +63,7 @@ def make_table(
     return Group(Text(title, style="bold"), table, *below)
 
 
-def to_text(renderable: RenderableType, width: int = 110) -> str:
+def render(renderable: RenderableType, width: int = 110) -> str:
     """The plain text of something that rich prints; WIDTH in columns."""
     import io
 
@@ -76,3 +76,6 @@ def to_text(renderable: RenderableType, width: int = 110) -> str:
     )  # fmt: skip
     console.print(renderable)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+
+to_text = render

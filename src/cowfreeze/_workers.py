@@ -5,8 +5,9 @@
     flush streams, make channels
     fork ------------------------------> pauses
     fork N times --------------------------------->  audit starts, waits
-    "go" ----------------------------------------->  target(...)
-                                                     audit measures -> mailbox
+    "go" ----------------------------------------->  audit measures: start figures
+                                                     target(...)
+                                                     audit measures: end figures -> mailbox
     <---------------------------------------------- "measured"
     reads PSS and USS of everybody                   waits
     "release" ------------------------------------>  pickles and sends its result
@@ -18,6 +19,13 @@ Each worker has two ways to the parent. A socket pair carries go, measured, rele
 the result. A slot of one shared anonymous mapping, the mailbox, carries what must not
 get lost: the audit's record and one line of text. It needs no descriptor, so it still
 works when the target has closed all of them.
+
+Why it measures twice: os.fork itself makes the child write to some hundred pages of the
+interpreter (thread states, locks, the at-fork functions of threading, random, logging)
+before any line of the target runs. That price is the same for every program and nobody
+can avoid it by keeping data shared, so it is told apart ("startup"), and what the target
+copied is the difference. Both scans use one witness; pages stay copied, so the difference
+is exact unless the target unmaps pages that were copied at the start.
 
 What must hold:
  W1  Nothing is imported, logged or formatted in a worker between the fork and the end of
@@ -56,6 +64,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import psutil
+
+# The function behind signal.pthread_sigmask. The public one turns the old mask into enum
+# members, which writes to dozens of pages; that is too much for a worker (W1).
+from _signal import pthread_sigmask as _set_signal_mask  # type: ignore[import-not-found]
 
 from cowfreeze import _core
 from cowfreeze import _report as report
@@ -207,7 +219,7 @@ def _seconds(value: float, name: str, above: float | None) -> float:
 class _Mailbox:
     """One slot per worker in shared memory; written by the worker, read by the parent.
 
-    slot:  stage u8 | children u8 | record u16 | text u16 | minflt i64 | seconds f64 |
+    slot:  stage u8 | children u8 | records u16 | text u16 | minflt i64 | seconds f64 |
            record bytes | text bytes
 
     The mapping is MAP_SHARED, so a write to it is seen by the parent and copies no page,
@@ -218,9 +230,10 @@ class _Mailbox:
     WAITING, RUNNING, MEASURED, TOLD, BROKEN = range(5)
     _HEAD = struct.Struct("=BBHHqd")
     _TEXT = 2000  # bytes
+    _RECORDS = 2 * _core.RECORD_SIZE
 
     def __init__(self, workers: int) -> None:
-        self._slot = self._HEAD.size + _core.RECORD_SIZE + self._TEXT
+        self._slot = self._HEAD.size + self._RECORDS + self._TEXT
         self._memory = mmap.mmap(-1, self._slot * workers)
 
     def start(self, index: int) -> None:
@@ -229,23 +242,26 @@ class _Mailbox:
     def put(self, index: int, figures: _Figures) -> None:
         text = figures.text.encode("utf-8", "replace")[: self._TEXT]
         head = self._HEAD.pack(
-            figures.stage, figures.children, len(figures.record), len(text),
+            figures.stage, figures.children, len(figures.records), len(text),
             figures.minor_faults, figures.seconds,
         )  # fmt: skip
-        slot = head + figures.record + text
+        slot = head + figures.records + text
         start = index * self._slot
         self._memory[start : start + len(slot)] = slot
 
     def get(self, index: int) -> _Figures:
         start = index * self._slot
-        stage, children, record_size, text_size, faults, seconds = self._HEAD.unpack_from(
+        stage, children, records, text, faults, seconds = self._HEAD.unpack_from(
             self._memory, start
         )
-        start += self._HEAD.size
-        record = self._memory[start : start + record_size]
-        text = self._memory[start + record_size : start + record_size + text_size]
+        middle = start + self._HEAD.size + records
         return _Figures(
-            stage, bool(children), record, text.decode("utf-8", "replace"), faults, seconds
+            stage,
+            bool(children),
+            self._memory[middle - records : middle],
+            self._memory[middle : middle + text].decode("utf-8", "replace"),
+            faults,
+            seconds,
         )
 
     def close(self) -> None:
@@ -255,7 +271,7 @@ class _Mailbox:
 class _Figures(NamedTuple):
     stage: int
     children: bool  # has the worker child processes, also orphaned ones of its children?
-    record: bytes  # the audit's; empty when it could not measure
+    records: bytes  # the audit's two, start and end; empty when it could not measure
     text: str  # why not, or what broke
     minor_faults: int  # counted here when there is no record; -1 unknown
     seconds: float
@@ -682,20 +698,22 @@ class _Run:
         figures = self.mailbox.get(worker.index)
         ending = self._ending(worker, figures)
         reasons: list[str] = []
-        record: dict[str, Any] = {}
-        if figures.record:
-            record = _core.decode_record(figures.record)
-            methods.append(record["method"])
-            reasons += record["reasons"]
+        pages = _PageFigures()
+        if figures.records:
+            pages = _page_figures(figures.records)
+            methods.append(pages.method)
+            reasons += pages.reasons
         elif figures.stage == _Mailbox.MEASURED:
             reasons.append(figures.text)
         elif figures.stage == _Mailbox.TOLD:
             reasons.append("The worker could not measure its pages.")
         else:
-            reasons.append(f"It {ending.status} before it could measure its pages.")
+            was = "" if ending.status.startswith(_STANDS_ALONE) else "was "
+            reasons.append(f"It {was}{ending.status} before it could measure its pages.")
         measured = figures.stage in (_Mailbox.MEASURED, _Mailbox.TOLD)
-        if measured and figures.minor_faults >= 0:
-            record.setdefault("minor_faults", figures.minor_faults)
+        faults = pages.minor_faults
+        if faults is None and measured and figures.minor_faults >= 0:
+            faults = figures.minor_faults
         return WorkerReport(
             index=worker.index,
             pid=worker.pid,
@@ -705,16 +723,18 @@ class _Run:
             result=ending.result,
             error=ending.error,
             traceback=ending.traceback,
-            copied_pages=record.get("copied_pages"),
-            frozen_copied_pages=record.get("frozen_copied_pages"),
-            new_pages=record.get("new_pages"),
-            minor_faults=record.get("minor_faults"),
-            major_faults=record.get("major_faults"),
-            copied_by_area=dict(record.get("by_area") or {}),
+            copied_pages=pages.copied_pages,
+            frozen_copied_pages=pages.frozen_copied_pages,
+            new_pages=pages.new_pages,
+            minor_faults=faults,
+            major_faults=pages.major_faults,
+            copied_by_area=pages.copied_by_area,
+            startup_pages=pages.startup_pages,
+            startup_frozen_pages=pages.startup_frozen_pages,
             uss=worker.uss,
             pss=worker.pss,
             seconds=figures.seconds if measured else None,
-            scan_seconds=record.get("scan_seconds"),
+            scan_seconds=pages.scan_seconds,
             reasons=tuple(reasons),
         )
 
@@ -794,6 +814,51 @@ class _Ending(NamedTuple):
     result: Any = None
     error: BaseException | None = None
     traceback: str | None = None
+
+
+_STANDS_ALONE = (report.EXITED, report.TIMED_OUT, "ended", "broke")
+
+
+class _PageFigures(NamedTuple):
+    copied_pages: int | None = None
+    frozen_copied_pages: int | None = None
+    new_pages: int | None = None
+    minor_faults: int | None = None
+    major_faults: int | None = None
+    startup_pages: int | None = None
+    startup_frozen_pages: int | None = None
+    copied_by_area: dict[str, int] = {}
+    scan_seconds: float | None = None
+    method: str = "none"
+    reasons: tuple[str, ...] = ()
+
+
+def _page_figures(records: bytes) -> _PageFigures:
+    """What the target did: the audit's record after it minus the one before it."""
+    start = _core.decode_record(records[: _core.RECORD_SIZE])
+    end = _core.decode_record(records[_core.RECORD_SIZE :])
+    before, after = start["by_area"], end["by_area"]
+    by_area = {area: _difference(after[area], before[area]) for area in after}
+    return _PageFigures(
+        copied_pages=_difference(end["copied_pages"], start["copied_pages"]),
+        frozen_copied_pages=_difference(
+            end["frozen_copied_pages"], start["frozen_copied_pages"]
+        ),
+        new_pages=_difference(end["new_pages"], start["new_pages"]),
+        minor_faults=_difference(end["minor_faults"], start["minor_faults"]),
+        major_faults=_difference(end["major_faults"], start["major_faults"]),
+        startup_pages=start["copied_pages"],
+        startup_frozen_pages=start["frozen_copied_pages"],
+        copied_by_area={area: count for area, count in by_area.items() if count},
+        scan_seconds=end["scan_seconds"],
+        method=end["method"],
+        reasons=tuple(dict.fromkeys((*end["reasons"], *start["reasons"]))),
+    )
+
+
+def _difference(end: int | None, start: int | None) -> int | None:
+    # Below 0 only if the target unmapped what had been copied at the start.
+    return None if end is None or start is None else max(0, end - start)
 
 
 class _Memory(NamedTuple):
@@ -921,6 +986,9 @@ def _work_until_exit(run: _Run, worker: _Worker, pid: int) -> int:
     _die_with_parent(worker.there, True)
     if os.getppid() != run.parent:
         return _BROKEN
+    before = b""
+    if audit is not None:
+        before, why = _measure(audit)
     run.mailbox.start(worker.index)
     outcome = report.RETURNED
     value: Any = None
@@ -929,7 +997,7 @@ def _work_until_exit(run: _Run, worker: _Worker, pid: int) -> int:
     try:
         if run.children_ignored:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, run.mask)
+        _set_signal_mask(signal.SIG_SETMASK, run.mask)
         value = run.target(*worker.call)
     except SystemExit as error:
         outcome, failure = report.EXITED, error
@@ -939,14 +1007,15 @@ def _work_until_exit(run: _Run, worker: _Worker, pid: int) -> int:
     if os.getpid() != pid:
         return _leave_as_grandchild(failure)
 
-    record = b""
-    if audit is not None:
-        record, why = _measure(audit)
+    records = b""
+    if audit is not None and before:
+        after, why = _measure(audit)
+        records = before + after if after else b""
     # From here on pages do not count (W1 ends). A signal would lose the report.
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _set_signal_mask(signal.SIG_BLOCK, signal.valid_signals())
     minor_faults = _minor_faults() - faults
     figures = _Figures(
-        _Mailbox.MEASURED, _has_children(), record, why, minor_faults, seconds
+        _Mailbox.MEASURED, _has_children(), records, why, minor_faults, seconds
     )
     run.mailbox.put(worker.index, figures)
     told = _send(worker, _MEASURED, b"") and _wait_for_release(worker)
