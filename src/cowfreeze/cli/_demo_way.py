@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cowfreeze import fork_workers, freeze
+from cowfreeze import WorkersResult, fork_workers, freeze
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._sizes import format_size
 from cowfreeze.cli._command import CommandError
@@ -79,9 +79,12 @@ def _run(way: str, path: str | None, workers: int, tell: Callable[..., None]) ->
         records=len(_data) if hasattr(_data, "__len__") else 1,
         data_bytes=data_bytes,
         content=readings[0].content,
-        copied_bytes=result.copied,
+        copied_bytes=_worst(result, "startup_pages", "copied_pages", unit=result.page_size),
+        startup_bytes=_worst(result, "startup_pages", unit=result.page_size),
         # Without frozen objects there is no such page to count: 0 would look like a success.
-        frozen_copied_pages=result.frozen_copied if way == COWFREEZE else None,
+        frozen_copied_pages=(
+            _worst(result, "startup_frozen_pages", "frozen_copied_pages") if way == COWFREEZE else None
+        ),
         cluster_pss=result.cluster_pss,
         frozen_objects=frozen_objects,
         freeze_seconds=freeze_seconds,
@@ -110,6 +113,17 @@ def _freeze(way: str) -> tuple[float | None, int | None, tuple[str, ...]]:
         report = freeze(_data)
         return time.perf_counter() - start, report.objects, tuple(report.notes)
     return None, None, ()
+
+
+def _worst(result: WorkersResult, *figures: str, unit: int = 1) -> int | None:
+    """The sum of FIGURES of the worker where it is largest, times UNIT; None if one is unknown.
+
+    Start-up is added and not left out: its pages cost memory as all others do, whoever wrote them.
+    """
+    values = [[getattr(worker, figure) for figure in figures] for worker in result.workers]
+    if any(value is None for row in values for value in row):
+        return None
+    return max(map(sum, values)) * unit
 
 
 def _check_memory(data_bytes: int, workers: int) -> None:
