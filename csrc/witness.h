@@ -19,7 +19,7 @@
 typedef struct {
     pid_t pid;            /* 0: none */
     pid_t owner;          /* the process that forked it, and may end it */
-    uint64_t start_time;  /* of the witness: tells a recycled pid, 0: unknown */
+    uint64_t start_time;  /* tells a recycled pid; 0: unknown */
     cf_file pagemap;
     cf_file maps;
     cf_file ksm;

@@ -235,6 +235,16 @@ def test_new_memory_is_not_copied() -> None:
     assert report["after"]["copied_pages"] - report["before"]["copied_pages"] < 100
 
 
+def test_frozen_pages_are_counted_apart() -> None:
+    report = run("frozen_pages")
+    before, after = report["before"], report["after"]
+    assert report["missed"] == 0
+    # Above 300: a page that frozen objects share with the interpreter's own new ones.
+    assert 300 <= after["frozen_copied_pages"] - before["frozen_copied_pages"] <= 316
+    assert before["frozen_copied_pages"] <= 16
+    assert after["copied_pages"] >= 300 + before["frozen_copied_pages"]
+
+
 def test_reserved_addresses_are_jumped_over() -> None:
     report = run("vast_hole")
     assert report["found"]

@@ -684,6 +684,33 @@ def vast_hole(options: argparse.Namespace) -> Report:
         return Worker(worker).report()
 
 
+def frozen_pages(options: argparse.Namespace) -> Report:
+    """Pages of frozen objects are written past the interpreter: each must be counted as frozen."""
+    import cowfreeze
+
+    data = [float(number) + 0.5 for number in range(200_000)]
+    cowfreeze.freeze(data)
+    pages = sorted({id(item) // PAGE for item in data})
+    chosen = random.Random(1).sample(pages, 300)
+    # The value of the first object that begins in each page; the last may reach into the next.
+    first: dict[int, int] = {}
+    for address in sorted(id(item) for item in data):
+        first.setdefault(address // PAGE, address + 16)
+    targets = [first[page] for page in chosen]
+    with _core.Witness() as witness:
+
+        def worker() -> Report:
+            audit = _core.WorkerAudit(witness)
+            before = record_of(audit)
+            for address in targets:
+                ctypes.c_ubyte.from_address(address).value ^= 0
+            after = record_of(audit)
+            copied = {address // PAGE for address in _core.copied_addresses(witness)}
+            return {"before": before, "after": after, "missed": len(set(chosen) - copied)}
+
+        return Worker(worker).report()
+
+
 # ---- the witness ---------------------------------------------------------------------------
 
 
