@@ -105,7 +105,7 @@ cdef class Witness:
         """Kill and reap the child; in a worker, only forget it. May be called again."""
         cf_witness_stop(&self.witness)
 
-    def __enter__(self) -> "Witness":
+    def __enter__(self) -> Witness:
         return self
 
     def __exit__(self, *exception: object) -> None:
