@@ -25,10 +25,10 @@ import psutil
 import pytest
 
 import cowfreeze
-from cowfreeze import _core, _workers
+from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError, PagesCopied, WorkerFailed
 from cowfreeze._report import WorkersResult
-from cowfreeze._workers import assert_shared, fork_workers
+from cowfreeze._workers import assert_shared, fork_workers, run
 
 SCRIPTS = Path(__file__).parent / "workers"
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -54,8 +54,7 @@ def leaves_nothing_behind() -> Iterator[None]:
 def run_script(name: str, *options: str) -> str:
     done = subprocess.run(
         [sys.executable, *options, str(SCRIPTS / name)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=60,
         # Unbuffered output has nothing that could be lost or doubled.
@@ -95,8 +94,14 @@ def test_two_workers_unless_told() -> None:
     assert fork_workers(lambda index: index).results == (0, 1)
 
 
-@pytest.mark.parametrize("options", [{"args": [(1, 2), (3, 4), (5, 6)]}, {"workers": [[1, 2], (3, 4), (5, 6)]},
-                                     {"workers": 3, "args": iter([(1, 2), (3, 4), (5, 6)])}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"args": [(1, 2), (3, 4), (5, 6)]},
+        {"workers": [[1, 2], (3, 4), (5, 6)]},
+        {"workers": 3, "args": iter([(1, 2), (3, 4), (5, 6)])},
+    ],
+)
 def test_argument_tuples(options: dict[str, Any]) -> None:
     assert fork_workers(lambda a, b: a + b, **options).results == (3, 7, 11)
 
@@ -169,7 +174,7 @@ def test_an_exception(error: BaseException, shipped: bool) -> None:
     worker = one(lambda index: raise_it(error))
     assert worker.outcome == "raised" and worker.failed and worker.exitcode == 1
     assert f"raised {type(error).__name__}" in worker.status.replace("test_workers.", "")
-    assert "in raise_it" in worker.traceback and "/_workers.py" not in worker.traceback
+    assert "in raise_it" in worker.traceback and "/cowfreeze/_workers" not in worker.traceback
     assert type(worker.error) is (type(error) if shipped else type(None))
     assert worker.copied_pages is not None
 
@@ -214,8 +219,8 @@ def test_a_result_that_cannot_be_unpickled() -> None:
 
 def test_results_of_failed_workers_are_no_none() -> None:
     result = fork_workers(only(lambda index: raise_it(ValueError("no")), 1), 3)
-    with pytest.raises(WorkerFailed, match="1 of 3 workers.*worker 1 raised ValueError: no") as info:
-        result.results
+    with pytest.raises(WorkerFailed, match="1 of 3 .*: worker 1 raised ValueError: no") as info:
+        _ = result.results
     assert "in raise_it" in str(info.value) and isinstance(info.value.__cause__, ValueError)
     assert info.value.result is result
 
@@ -561,14 +566,14 @@ def one_unmeasured(result: WorkersResult) -> Any:
 
 
 def test_memory_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_workers, "_read_memory", lambda pid: (None, "planted"))
+    monkeypatch.setattr(run, "read_memory", lambda pid: (None, "planted"))
     result = fork_workers(lambda index: index, 1)
     assert result.cluster_pss is None and result.workers[0].pss is None
     assert [note for note in result.notes if "cluster PSS is unknown" in note and "planted" in note]
 
 
 def test_without_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_workers, "_open_pidfd", lambda pid: None)
+    monkeypatch.setattr(run, "open_pidfd", lambda pid: None)
     assert "SIGKILL" in one(lambda index: os.kill(os.getpid(), 9)).status
     assert one(lambda index: time.sleep(60), timeout=0.2).outcome == "timed out"
 
@@ -713,13 +718,13 @@ def test_memory_that_only_the_witness_holds_is_no_part_of_the_cluster() -> None:
     with private_memory(size) as memory:
         before = fork_workers(lambda index: None, 1).cluster_pss
 
-        real = _workers._Run.read_memory
+        real = run.Run.read_memory
 
-        def read_memory(run: _workers._Run) -> None:
+        def read_memory(this: run.Run) -> None:
             memory.madvise(mmap.MADV_DONTNEED)
-            real(run)
+            real(this)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_workers._Run, "read_memory", read_memory)
+            patch.setattr(run.Run, "read_memory", read_memory)
             after = fork_workers(lambda index: memory.madvise(mmap.MADV_DONTNEED), 1).cluster_pss
     assert before and after and 0.9 * size < before - after < 1.1 * size

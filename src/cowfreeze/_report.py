@@ -260,8 +260,7 @@ class WorkersResult:
     def _is_over(self, worker: WorkerReport, limit: int, max_frozen: int) -> bool:
         assert worker.copied_pages is not None and worker.frozen_copied_pages is not None
         return (
-            worker.copied_pages * self.page_size > limit
-            or worker.frozen_copied_pages > max_frozen
+            worker.copied_pages * self.page_size > limit or worker.frozen_copied_pages > max_frozen
         )
 
     def _check_outcomes(self) -> None:

@@ -1,0 +1,172 @@
+"""fork_workers: fork, run, measure, collect, and leave nothing behind.
+
+    parent                              witness      worker 0 .. N-1
+    ------                              -------      ---------------
+    flush streams, make channels
+    fork ------------------------------> pauses
+    fork N times --------------------------------->  audit starts, waits
+    "go" ----------------------------------------->  audit measures: start figures
+                                                     target(...)
+                                                     audit measures: end figures -> mailbox
+    <---------------------------------------------- "measured"
+    reads PSS and USS of everybody                   waits
+    "release" ------------------------------------>  pickles and sends its result
+    <---------------------------------------------- outcome, result
+    reaps it                                         flushes, os._exit
+    kills and reaps the witness
+
+Each worker has two ways to the parent. A socket pair carries go, measured, release and
+the result. A slot of one shared anonymous mapping, the mailbox, carries what must not
+get lost: the audit's record and one line of text. It needs no descriptor, so it still
+works when the target has closed all of them.
+
+Why it measures twice: os.fork itself makes the child write to some hundred pages of the
+interpreter (thread states, locks, the at-fork functions of threading, random, logging)
+before any line of the target runs. That price is the same for every program and nobody
+can avoid it by keeping data shared, so it is told apart ("startup"), and what the target
+copied is the difference. Both scans use one witness; pages stay copied, so the difference
+is exact unless the target unmaps pages that were copied at the start.
+
+What must hold:
+ W1  Nothing is imported, logged or formatted in a worker between the fork and the end of
+     its measuring: each would write to pages that the parent shares with it.
+ W2  Pickling a result writes reference counts of what it reaches, and so does reading
+     memory the worker's own state; both come after measuring. All workers are alive and
+     none pickles while the parent reads PSS.
+ W3  No target starts before the last fork: an error midway finds workers that have done
+     nothing yet.
+ W4  A worker never returns from work(), and no process but the worker itself (the target
+     may fork) writes to its channels: every path ends in os._exit.
+ W5  Whatever leaves fork_workers, a result or an exception: all children are reaped, all
+     descriptors closed, signal mask and SIGCHLD as they were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from cowfreeze._report import WorkersResult, check_count
+from cowfreeze._sizes import parse_size
+from cowfreeze._workers.run import Run
+
+__all__ = ["assert_shared", "fork_workers"]
+
+
+def fork_workers(
+    target: Callable[..., Any],
+    workers: int | Iterable[Sequence[Any]] | None = None,
+    *,
+    args: Iterable[Sequence[Any]] | None = None,
+    timeout: float | None = None,
+    grace: float = 2.0,
+) -> WorkersResult:
+    """Fork workers from this process, run TARGET in each, and count the pages they copy.
+
+    Worker i runs ``target(i)``, or ``target(*args[i])`` when argument tuples are given.
+    It ends with its streams flushed and without tearing the interpreter down: atexit
+    functions and non-daemon threads of the parent are not run or waited for in it.
+    Arguments are inherited, not pickled; results are pickled.
+
+    While it runs, SIGCHLD is blocked in the calling thread (and is set to the default
+    where the application ignores it), so that the application's own handling cannot take
+    the exit status of a worker. It arrives afterwards.
+
+    Args:
+        target: what to run. It may raise, exit, fork or be killed; the result tells.
+        workers: how many (default 2), or the argument tuples themselves, one per worker.
+        args: argument tuples, one per worker; ``workers`` may then be left out.
+        timeout: seconds that all targets together may take (and once more the sending of
+            results). Who takes longer gets SIGTERM, and SIGKILL after ``grace`` seconds.
+            None: as long as they like.
+        grace: seconds between SIGTERM and SIGKILL, and for what the target left running.
+
+    Returns:
+        Outcomes, results and figures of all workers. A worker's failure is no exception
+        here: see WorkerReport.outcome, WorkersResult.results and .assert_shared().
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind; the text names the right form.
+        CowfreezeError: a worker could not be forked; those already forked have ended.
+        BaseException: whatever interrupts the calling thread (KeyboardInterrupt); all
+            workers have been killed and reaped by then.
+    """
+    calls = _calls(target, workers, args)
+    timeout = None if timeout is None else _seconds(timeout, "timeout", above=0)
+    grace = _seconds(grace, "grace", above=None)
+    with Run(target, calls, timeout, grace) as run:
+        run.fork()
+        run.wait_until_measured()
+        run.read_memory()
+        run.collect()
+        return run.result()
+
+
+def assert_shared(
+    target: Callable[..., Any],
+    workers: int | Iterable[Sequence[Any]] | None = None,
+    *,
+    args: Iterable[Sequence[Any]] | None = None,
+    max_copied: int | str = "256 KiB",
+    max_frozen: int = 16,
+    timeout: float | None = None,
+    grace: float = 2.0,
+) -> WorkersResult:
+    """fork_workers and WorkersResult.assert_shared in one, for tests.
+
+    Limits are checked before anything is forked.
+
+    Raises:
+        PagesCopied: a worker copied more than the limits, or its figures are unknown.
+        WorkerFailed: a worker did not return.
+        TypeError, ValueError, CowfreezeError: as fork_workers.
+    """
+    parse_size(max_copied, "max_copied")
+    check_count(max_frozen, "max_frozen")
+    result = fork_workers(target, workers, args=args, timeout=timeout, grace=grace)
+    return result.assert_shared(max_copied, max_frozen)
+
+
+def _calls(
+    target: object,
+    workers: int | Iterable[Sequence[Any]] | None,
+    args: Iterable[Sequence[Any]] | None,
+) -> list[tuple[Any, ...]]:
+    """The argument tuple of each worker."""
+    form = "give the number of workers (workers=4) or argument tuples (args=[(1,), (2,)])"
+    if not callable(target):
+        raise TypeError(f"target={target!r} cannot be called: give a function")
+    count: int | None = None
+    if isinstance(workers, int):
+        count = check_count(workers, "workers", least=1)
+    elif workers is not None:
+        if args is not None:
+            raise TypeError(f"both workers and args give argument tuples: {form}")
+        if isinstance(workers, (str, bytes)) or not isinstance(workers, Iterable):
+            raise TypeError(f"workers={workers!r} is no number of workers: {form}")
+        args = workers
+    if args is None:
+        return [(index,) for index in range(2 if count is None else count)]
+    if isinstance(args, (str, bytes)) or not isinstance(args, Iterable):
+        raise TypeError(f"args={args!r} are no argument tuples: {form}")
+    calls = []
+    for entry in args:
+        if not isinstance(entry, (tuple, list)):
+            raise TypeError(f"args holds {entry!r}, which is no tuple of arguments: {form}")
+        calls.append(tuple(entry))
+    if not calls:
+        raise ValueError(f"args is empty, so there is no worker: {form}")
+    if count is not None and count != len(calls):
+        raise ValueError(f"workers={count} but {len(calls)} argument tuples: leave workers out")
+    return calls
+
+
+def _seconds(value: float, name: str, above: float | None) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r} is no time: give seconds as a number")
+    if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
+        least = "above 0" if above is not None else "of at least 0"
+        none = ", or None for no limit" if name == "timeout" else ""
+        raise ValueError(f"{name}={value!r} is no time to wait: give seconds {least}{none}")
+    return float(value)

@@ -1,0 +1,129 @@
+"""Small questions about processes, and small services for both sides of the fork."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from typing import NamedTuple
+
+import psutil
+
+POLL_SECONDS = 0.02  # between looks at a child where nothing reports its end
+
+
+class Memory(NamedTuple):
+    uss: int
+    pss: int
+
+
+def read_memory(pid: int) -> tuple[Memory | None, str]:
+    """USS and PSS of a process in bytes, or why not. Reading smaps writes no page of it."""
+    try:
+        process = psutil.Process(pid)
+        # psutil 8 renames memory_full_info and deprecates the old name.
+        read = getattr(process, "memory_footprint", None) or process.memory_full_info
+        memory = read()
+        return Memory(memory.uss, memory.pss), ""
+    except (psutil.Error, OSError) as error:
+        return None, error_text(error)
+
+
+def thread_count() -> int:
+    """Threads of this process, also those that Python does not know."""
+    try:
+        return psutil.Process().num_threads()
+    except (psutil.Error, OSError):
+        return threading.active_count()
+
+
+def fork(threads: int) -> int:
+    if threads <= 1:
+        return os.fork()
+    # 3.12+ warns when a process with threads forks. The result's notes say it better, and
+    # with -W error the warning would cost us the pid. Both processes leave the block, so
+    # the target sees the application's filters.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Processes below a worker. It adopts its children's orphans (the audit makes it a
+    subreaper), so a double fork does not hide one while the worker lives."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except (psutil.Error, OSError):
+        return []
+
+
+def end_family(family: list[psutil.Process], grace: float) -> int:
+    """Give processes GRACE seconds to end, then kill them. Returns how many were killed."""
+    deadline = time.monotonic() + grace
+    while True:
+        family = [process for process in family if _is_running(process)]
+        if not family or time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    killed = len(family)
+    # SIGKILL takes effect a moment later. No longer than that: one that hangs in the kernel
+    # does not end at all.
+    deadline = time.monotonic() + 1
+    while any(map(_is_running, family)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 10)
+    return killed
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        # A zombie belongs to whoever adopted it.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def error_text(error: BaseException) -> str:
+    """One line: type and message."""
+    text = traceback.format_exception_only(type(error), error)[-1].strip()
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def flush_streams() -> str:
+    """Flush Python's output streams; returns "" or what went wrong, as a sentence's end.
+
+    pytest and others put streams of their own in the place of sys.stdout, so the original
+    ones are flushed too. A stream that is closed or missing holds nothing.
+    """
+    streams = {id(s): s for s in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}
+    problems = []
+    for stream in streams.values():
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except (OSError, ValueError, AttributeError) as error:
+            problems.append(f"{getattr(stream, 'name', 'a stream')}: {error}")
+    if not problems:
+        return ""
+    return f"could not write its buffered output ({', '.join(problems)}); that output is lost"
