@@ -1,0 +1,309 @@
+"""Binding of cowfreeze.h: freeze, is_frozen."""
+
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free
+
+
+cdef extern from "mem.h":
+    void cf_mem_fail_at(long n)
+    size_t cf_mem_mapped()
+
+
+cdef extern from "pageset.h":
+    ctypedef struct cf_pageset:
+        pass
+    cf_pageset *cf_frozen_pages
+    bint cf_pageset_contains(const cf_pageset *pages, size_t address)
+    size_t cf_pageset_count(const cf_pageset *pages)
+    size_t cf_page_size()
+
+
+cdef extern from "compat.h":
+    void *PyInterpreterState_Get()
+    void *PyInterpreterState_Main()
+
+
+cdef extern from "policy.h":
+    ctypedef enum cf_decision:
+        pass
+    const char *cf_decision_name(cf_decision decision)
+
+
+cdef extern from "layout.h":
+    int cf_layout_add_hidden(object sample, PyObject **values, int n) except -1
+    int cf_layout_add_ndarray(object array, object view, object dtype, object marker)
+    void cf_layout_set_datetime(object datetime, object date, object time, object timedelta, object timezone)
+    void cf_layout_set_decimal(object decimal)
+
+
+cdef extern from "live.h":
+    ctypedef struct cf_opcodes:
+        bint known
+        uint8_t load_const
+        uint8_t load_const_mortal
+        uint8_t load_const_immortal
+        uint8_t extended_arg
+        uint8_t base[256]
+        uint8_t caches[256]
+        bint opaque[256]
+    cf_opcodes cf_opcode
+
+
+cdef extern from *:
+    """
+    /* Cython's own typedef of bool would be the C++ one. */
+    enum { cf_n_decisions_value = CF_N_DECISIONS };
+    """
+    enum:
+        cf_n_decisions_value
+
+
+cdef extern from "cowfreeze.h":
+    bint CF_HAS_IMMORTAL
+    bint CF_HAS_LOAD_CONST_MORTAL
+    bint CF_TUPLE_CACHES_HASH
+    ctypedef struct PyObject:
+        pass
+    ctypedef struct PyTypeObject:
+        const char *tp_name
+    ctypedef struct cf_request:
+        PyObject *roots
+        PyTypeObject **skip
+        PyObject *own[2]
+        bint collect
+        bint gc_freeze
+        bint seal
+        bint dry_run
+    ctypedef struct cf_type_count:
+        PyTypeObject *type
+        size_t count
+        size_t bytes
+    ctypedef struct cf_outcome:
+        size_t objects
+        size_t bytes
+        size_t pages
+        size_t unwarmed
+        size_t *skipped
+        size_t tagged_references
+        size_t patched_constants
+        size_t unreadable_codes
+        size_t sealed_blocks
+        size_t sealed_bytes
+        size_t peak_extra_bytes
+        bint pools_known
+        bint frames_known
+        bint shared_keys_known
+        double seconds_collect
+        double seconds_walk
+        double seconds_seal
+        cf_type_count *types
+        size_t n_types
+    int cf_init() except -1
+    int cf_freeze(const cf_request *request, cf_outcome *outcome) except -1
+    void cf_outcome_clear(cf_outcome *outcome)
+    bint cf_is_frozen(object op)
+    size_t cf_other_threads()
+
+
+cf_init()
+
+HAS_IMMORTAL = bool(CF_HAS_IMMORTAL)
+HAS_LOAD_CONST_MORTAL = bool(CF_HAS_LOAD_CONST_MORTAL)
+
+
+cdef class FreezeCounts:
+    """The numbers of one freeze, in C.
+
+    Made before the freeze, so that nothing needs to be allocated once objects have been
+    marked: a freeze that has happened cannot end in a MemoryError.
+    """
+
+    cdef cf_outcome c
+
+    def __dealloc__(self):
+        cf_outcome_clear(&self.c)
+
+    @property
+    def objects(self): return self.c.objects
+    @property
+    def bytes(self): return self.c.bytes
+    @property
+    def pages(self): return self.c.pages
+    @property
+    def unwarmed(self): return self.c.unwarmed
+    @property
+    def tagged_references(self): return self.c.tagged_references
+    @property
+    def patched_constants(self): return self.c.patched_constants
+    @property
+    def unreadable_codes(self): return self.c.unreadable_codes
+    @property
+    def sealed_blocks(self): return self.c.sealed_blocks
+    @property
+    def sealed_bytes(self): return self.c.sealed_bytes
+    @property
+    def peak_extra_bytes(self): return self.c.peak_extra_bytes
+    @property
+    def pools_known(self): return bool(self.c.pools_known)
+    @property
+    def frames_known(self): return bool(self.c.frames_known)
+    @property
+    def shared_keys_known(self): return bool(self.c.shared_keys_known)
+
+    @property
+    def seconds(self):
+        """Seconds by phase: dict of str to float."""
+        return {
+            "collect": self.c.seconds_collect,
+            "walk": self.c.seconds_walk,
+            "seal": self.c.seconds_seal,
+        }
+
+    @property
+    def by_type(self):
+        """(type, objects, bytes) triples by falling bytes."""
+        return [
+            (<object>self.c.types[i].type, self.c.types[i].count, self.c.types[i].bytes)
+            for i in range(self.c.n_types)
+        ]
+
+    @property
+    def skipped(self):
+        """How many objects were left as they are, by reason."""
+        return {
+            cf_decision_name(<cf_decision>i).decode(): self.c.skipped[i]
+            for i in range(1, cf_n_decisions_value)
+            if self.c.skipped[i]
+        }
+
+
+def freeze_objects(tuple roots not None, FreezeCounts counts not None, report,
+                   tuple skip not None, bint collect, bint gc_freeze, bint seal, bint dry_run):
+    """Freeze what ROOTS reach, or with no roots the whole heap; fill in COUNTS.
+
+    COUNTS and REPORT, which holds it, stay mortal in any case.
+    """
+    cdef cf_request request
+    request.roots = <PyObject *>roots
+    request.own[0] = <PyObject *>counts
+    request.own[1] = <PyObject *>report
+    request.collect = collect
+    request.gc_freeze = gc_freeze
+    request.seal = seal
+    request.dry_run = dry_run
+    request.skip = NULL
+    if skip:
+        request.skip = <PyTypeObject **>calloc(len(skip) + 1, sizeof(PyTypeObject *))
+        if request.skip == NULL:
+            raise MemoryError()
+        for i, unwanted in enumerate(skip):
+            request.skip[i] = <PyTypeObject *>unwanted
+    cf_outcome_clear(&counts.c)
+    try:
+        cf_freeze(&request, &counts.c)
+    finally:
+        free(request.skip)
+
+
+def is_frozen(obj) -> bool:
+    """Would a reader in a worker leave the header of OBJ alone?
+
+    True for what ``freeze`` has marked and for the interpreter's own immortal objects (None,
+    small ints, built-in types). Always False before Python 3.12, which counts every reference
+    in the object (PEP 683).
+    """
+    return cf_is_frozen(obj)
+
+
+def is_main_interpreter() -> bool:
+    """Is the caller in the main interpreter?"""
+    return PyInterpreterState_Get() == PyInterpreterState_Main()
+
+
+def other_threads() -> int:
+    """How many Python thread states exist beside the caller's."""
+    return cf_other_threads()
+
+
+def frozen_pages() -> int:
+    """How many pages hold objects that this process (or the one it was forked from) froze."""
+    return cf_pageset_count(cf_frozen_pages)
+
+
+def is_frozen_page(size_t address) -> bool:
+    """Does the page that holds ADDRESS hold a frozen object?"""
+    return cf_pageset_contains(cf_frozen_pages, address)
+
+
+def add_hidden_slots(sample, *values) -> bool:
+    """Tell the walk where instances of SAMPLE's type keep references that no traversal shows.
+
+    VALUES are the objects that SAMPLE refers to; their places are looked up in SAMPLE.
+    """
+    cdef PyObject *words[4]
+    if not 1 <= len(values) <= 4:
+        raise ValueError("add_hidden_slots takes one to four values")
+    for i, value in enumerate(values):
+        words[i] = <PyObject *>value
+    return cf_layout_add_hidden(sample, words, len(values)) == 1
+
+
+def add_ndarray(array, view, dtype, marker) -> bool:
+    """Check numpy's array layout on throw-away arrays; False: it is not the known one."""
+    return cf_layout_add_ndarray(array, view, dtype, marker) == 1
+
+
+def set_datetime(datetime, date, time, timedelta, timezone):
+    """Tell the warm phase the types of the datetime module."""
+    cf_layout_set_datetime(datetime, date, time, timedelta, timezone)
+
+
+def set_decimal(decimal):
+    """Tell the warm phase the type decimal.Decimal."""
+    cf_layout_set_decimal(decimal)
+
+
+def set_opcodes(opmap, specialized, caches, families):
+    """Tell the constant patcher what the opcodes of this interpreter are called.
+
+    opmap: name to number; specialized: likewise for specialized forms; caches: base name to
+    code units of inline cache; families: specialized name to base name.
+    """
+    cdef int number
+    for number in range(256):
+        cf_opcode.base[number] = number
+        cf_opcode.caches[number] = 0
+        cf_opcode.opaque[number] = True
+    for name, number in opmap.items():
+        if number < 256:
+            base = name.removeprefix("INSTRUMENTED_")
+            if base in opmap:
+                cf_opcode.opaque[number] = False
+                cf_opcode.base[number] = opmap[base]
+                cf_opcode.caches[number] = caches.get(base, 0)
+    for name, number in specialized.items():
+        base = families.get(name)
+        if base is not None:
+            cf_opcode.opaque[number] = False
+            cf_opcode.base[number] = opmap[base]
+    for name in ("ENTER_EXECUTOR", "INSTRUMENTED_LINE", "INSTRUMENTED_INSTRUCTION"):
+        if name in opmap:
+            cf_opcode.opaque[<int>opmap[name]] = True
+    cf_opcode.load_const = opmap["LOAD_CONST"]
+    cf_opcode.load_const_mortal = specialized["LOAD_CONST_MORTAL"]
+    cf_opcode.load_const_immortal = specialized["LOAD_CONST_IMMORTAL"]
+    cf_opcode.extended_arg = opmap["EXTENDED_ARG"]
+    cf_opcode.known = True
+
+
+def fail_allocation(long n):
+    """For tests: let the N-th request for book-keeping memory fail, and all after it.
+
+    Negative: none.
+    """
+    cf_mem_fail_at(n)
+
+
+def bookkeeping_bytes() -> int:
+    """For tests: bytes of address space that book-keeping has mapped now."""
+    return cf_mem_mapped()

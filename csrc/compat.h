@@ -1,0 +1,361 @@
+/* compat.h - everything that differs between CPython versions, and nothing else.
+ *
+ * No other file may test PY_VERSION_HEX. What a version lacks is an empty
+ * function or a macro that is 0 here, so that callers need no #if of their own
+ * except `#if CF_HAS_...`, which names the feature and not the version.
+ *
+ * The object header, little-endian, 64-bit (Include/object.h, refcount.h):
+ *
+ *            byte 0        4        6        8               16
+ *   3.10-3.11  [ ob_refcnt                ][ ob_type        ]   no object is immortal
+ *   3.12-3.13  [ low word ][ high word    ][ ob_type        ]   frozen: low word 0xFFFFFFFF
+ *   3.14-3.15  [ob_refcnt ][overfl][flags ][ ob_type        ]   frozen: ob_refcnt >= 3 << 30
+ *                                                                       and bit 0 of flags
+ */
+#ifndef CF_COMPAT_H
+#define CF_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030A0000 || PY_VERSION_HEX >= 0x03100000
+#  error "cowfreeze supports CPython 3.10 to 3.15"
+#endif
+#ifdef Py_GIL_DISABLED
+#  error "cowfreeze does not support free-threaded builds: their object headers differ"
+#endif
+#if SIZEOF_VOID_P != 8
+#  error "cowfreeze supports 64-bit builds only"
+#endif
+#if !defined(__linux__)
+#  error "cowfreeze supports Linux only: it measures pages with /proc/PID/pagemap"
+#endif
+#if defined(Py_TRACE_REFS)
+#  error "cowfreeze does not support Py_TRACE_REFS builds: every object is in a list that is written"
+#endif
+
+#define CF_HAS_IMMORTAL (PY_VERSION_HEX >= 0x030C0000)
+#define CF_HAS_GC_VISIT (PY_VERSION_HEX >= 0x030C0000)
+/* 3.12's PyUnstable_GC_VisitObjects passes over the permanent generation. */
+#define CF_GC_VISIT_SEES_PERMANENT (PY_VERSION_HEX >= 0x030D0000)
+/* References on interpreter stacks are tagged (pycore_stackref.h). */
+#define CF_HAS_STACKREFS (PY_VERSION_HEX >= 0x030E0000)
+/* LOAD_CONST_MORTAL counts its constant without a check. Gone in 3.15, where
+ * LOAD_CONST borrows. */
+#define CF_HAS_LOAD_CONST_MORTAL \
+    (PY_VERSION_HEX >= 0x030E0000 && PY_VERSION_HEX < 0x030F0000)
+/* gh-131525: tuples cache their hash. */
+#define CF_TUPLE_CACHES_HASH (PY_VERSION_HEX >= 0x030E0000)
+/* PEP 814 */
+#define CF_HAS_FROZENDICT (PY_VERSION_HEX >= 0x030F0000)
+/* 3.15 advises huge pages for every pymalloc arena. */
+#define CF_ARENAS_ARE_HUGE (PY_VERSION_HEX >= 0x030F0000)
+/* Debug builds abort on an immortal str that is not interned as immortal. */
+#if defined(Py_DEBUG) && PY_VERSION_HEX >= 0x030C0000
+#  define CF_STR_STATE_CHECKED 1
+#else
+#  define CF_STR_STATE_CHECKED 0
+#endif
+
+/* -- the header ---------------------------------------------------------- */
+
+#if CF_HAS_STACKREFS
+/* INCREF leaves counts from here on alone (_Py_IMMORTAL_INITIAL_REFCNT). */
+#  define CF_COUNT_UNTOUCHED 0xC0000000u
+/* What freeze stores: 2^24 above, because references that live frames hold at
+ * this moment are dropped without a check and would sink an exact 3 << 30 to
+ * where INCREF writes again. Nearly all of the 2^30 upward is left for old
+ * stable-ABI extensions that count without a check. */
+#  define CF_COUNT_FROZEN 0xC1000000u
+#  define CF_FLAG_IMMORTAL 1u
+
+/* Would INCREF, DECREF and a stack reference leave this header alone? */
+static inline bool
+cf_header_untouched(PyObject *op)
+{
+    return op->ob_refcnt >= CF_COUNT_UNTOUCHED
+           && (op->ob_flags & CF_FLAG_IMMORTAL) != 0;
+}
+
+static inline void
+cf_header_freeze(PyObject *op)
+{
+    op->ob_refcnt = CF_COUNT_FROZEN;
+    op->ob_overflow = 0;
+    op->ob_flags |= CF_FLAG_IMMORTAL;
+}
+
+/* Has freeze (this package's or the interpreter's) dealt with it already? */
+#  define cf_header_done(op) cf_header_untouched(op)
+
+#elif CF_HAS_IMMORTAL
+static inline bool
+cf_header_untouched(PyObject *op)
+{
+    return (uint32_t)op->ob_refcnt == UINT32_MAX;
+}
+
+static inline void
+cf_header_freeze(PyObject *op)
+{
+    /* Exactly this: any other immortal value is written by every INCREF until
+     * it has climbed here. */
+    op->ob_refcnt = (Py_ssize_t)UINT32_MAX;
+}
+
+#  define cf_header_done(op) cf_header_untouched(op)
+
+#else
+/* No count is immortal. A huge one only keeps the object from ever being
+ * freed; below 2^61, because the collector shifts it by two. */
+#  define CF_COUNT_FROZEN ((Py_ssize_t)1 << 40)
+
+static inline bool
+cf_header_untouched(PyObject *op)
+{
+    (void)op;
+    return false;
+}
+
+static inline void
+cf_header_freeze(PyObject *op)
+{
+    op->ob_refcnt = CF_COUNT_FROZEN;
+}
+
+static inline bool
+cf_header_done(PyObject *op)
+{
+    return op->ob_refcnt >= CF_COUNT_FROZEN / 2;
+}
+#endif
+
+/* -- str ----------------------------------------------------------------- */
+
+/* In debug builds a frozen str must look interned and immortal:
+ * _PyUnicode_CheckConsistency aborts otherwise (3.13 unicodeobject.c). It is
+ * not put into the interned dict. Release builds keep the state as it is: at
+ * exit 3.14 makes SSTATE_INTERNED_IMMORTAL strings mortal and frees them. */
+static inline void
+cf_str_prepare(PyObject *op)
+{
+#if CF_STR_STATE_CHECKED
+    PyASCIIObject *str = (PyASCIIObject *)op;
+    if (!str->state.statically_allocated) {
+        str->state.interned = SSTATE_INTERNED_IMMORTAL;
+    }
+#else
+    (void)op;
+#endif
+}
+
+/* -- int ----------------------------------------------------------------- */
+
+static inline size_t
+cf_int_digits(PyObject *op)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return ((PyLongObject *)op)->long_value.lv_tag >> 3;
+#else
+    Py_ssize_t size = Py_SIZE(op);
+    return (size_t)(size < 0 ? -size : size);
+#endif
+}
+
+/* -- tuple --------------------------------------------------------------- */
+
+#if CF_TUPLE_CACHES_HASH
+#  define cf_tuple_hash(op) (((PyTupleObject *)(op))->ob_hash)
+#else
+#  define cf_tuple_hash(op) ((Py_hash_t)0)
+#endif
+
+/* -- dict ---------------------------------------------------------------- */
+
+#if CF_HAS_FROZENDICT
+#  define cf_is_any_dict(op) PyAnyDict_Check(op)
+#  define cf_is_frozendict_type(type) ((type) == &PyFrozenDict_Type)
+#else
+#  define cf_is_any_dict(op) PyDict_Check(op)
+#  define cf_is_frozendict_type(type) (false)
+#endif
+
+/* Keys tables of 3.11 and later (Include/internal/pycore_dict.h), in the part
+ * that is the same in all of them. Only used after layout.c has checked it on
+ * a throw-away class. 3.10 has no shared keys outside a real dict. */
+#define CF_HAS_SHARED_KEYS (PY_VERSION_HEX >= 0x030B0000)
+typedef struct {
+    Py_ssize_t dk_refcnt;
+    uint8_t dk_log2_size;
+    uint8_t dk_log2_index_bytes;
+    uint8_t dk_kind; /* 0: hash, key, value; otherwise key, value */
+    uint32_t dk_version;
+    Py_ssize_t dk_usable;
+    Py_ssize_t dk_nentries;
+    char dk_indices[];
+} cf_dict_keys;
+
+/* -- types --------------------------------------------------------------- */
+
+/* Bytes of attribute values that lie behind the body of an instance (3.13 and
+ * later, _PyInlineValuesSize in pycore_dict.h). */
+static inline size_t
+cf_type_inline_size(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    if (!PyType_HasFeature(type, Py_TPFLAGS_INLINE_VALUES)
+        || !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+        return 0;
+    }
+    cf_dict_keys *keys = (cf_dict_keys *)((PyHeapTypeObject *)type)->ht_cached_keys;
+    if (keys == NULL) {
+        return 0;
+    }
+    size_t values = (size_t)(keys->dk_nentries + keys->dk_usable);
+    return ((values + 2 + 7) & ~(size_t)7) + values * sizeof(PyObject *);
+#else
+    (void)type;
+    return 0;
+#endif
+}
+
+/* The class dict as a borrowed pointer, or NULL. */
+static inline PyObject *
+cf_type_dict(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *dict = PyType_GetDict(type); /* new reference; the type keeps it */
+    Py_XDECREF(dict);
+    return dict;
+#else
+    return type->tp_dict;
+#endif
+}
+
+/* Bytes that lie before the GC header of an instance of TYPE: the managed
+ * dict and weakref pointers of 3.11 and later. */
+static inline size_t
+cf_type_prefix(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT | Py_TPFLAGS_MANAGED_WEAKREF)
+               ? 2 * sizeof(PyObject *)
+               : 0;
+#elif PY_VERSION_HEX >= 0x030B0000
+    return PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT) ? 2 * sizeof(PyObject *) : 0;
+#else
+    (void)type;
+    return 0;
+#endif
+}
+
+/* Give TYPE its version tag now; otherwise the first attribute look-up in a
+ * worker writes it into the type. Runs no Python code. */
+static inline void
+cf_type_assign_version(PyTypeObject *type, PyObject *interned_name)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    (void)interned_name;
+    (void)PyUnstable_Type_AssignVersionTag(type);
+#else
+    (void)_PyType_Lookup(type, interned_name);
+#endif
+}
+
+/* -- code objects -------------------------------------------------------- */
+
+/* Calls X(field); for every field of a code object that holds a PyObject *. */
+#if PY_VERSION_HEX >= 0x030C0000
+#  define CF_CODE_FIELDS(X, co)                                               \
+      X((co)->co_consts); X((co)->co_names); X((co)->co_exceptiontable);         \
+      X((co)->co_localsplusnames); X((co)->co_localspluskinds);                 \
+      X((co)->co_filename); X((co)->co_name); X((co)->co_qualname);              \
+      X((co)->co_linetable);                                                   \
+      X((co)->_co_cached ? (co)->_co_cached->_co_code : NULL);                 \
+      X((co)->_co_cached ? (co)->_co_cached->_co_varnames : NULL);             \
+      X((co)->_co_cached ? (co)->_co_cached->_co_cellvars : NULL);             \
+      X((co)->_co_cached ? (co)->_co_cached->_co_freevars : NULL);
+#elif PY_VERSION_HEX >= 0x030B0000
+#  define CF_CODE_FIELDS(X, co)                                               \
+      X((co)->co_consts); X((co)->co_names); X((co)->co_exceptiontable);         \
+      X((co)->co_localsplusnames); X((co)->co_localspluskinds);                 \
+      X((co)->co_filename); X((co)->co_name); X((co)->co_qualname);              \
+      X((co)->co_linetable); X((co)->_co_code);
+#else
+#  define CF_CODE_FIELDS(X, co)                                               \
+      X((co)->co_code); X((co)->co_consts); X((co)->co_names);                   \
+      X((co)->co_varnames); X((co)->co_freevars); X((co)->co_cellvars);          \
+      X((co)->co_filename); X((co)->co_name); X((co)->co_linetable);
+#endif
+
+/* -- interpreter frames -------------------------------------------------- */
+
+#if CF_HAS_STACKREFS
+/* struct _PyInterpreterFrame (pycore_interpframe_structs.h), with references
+ * as plain words. Only used after layout.c has checked it on a throw-away
+ * generator. */
+typedef struct cf_frame {
+    uintptr_t f_executable;
+    struct cf_frame *previous;
+    uintptr_t f_funcobj;
+    PyObject *f_globals;
+    PyObject *f_builtins;
+    PyObject *f_locals;
+    void *frame_obj;
+    void *instr_ptr;
+    uintptr_t *stackpointer;
+    uint16_t return_offset;
+    char owner;
+    uint8_t visited;
+    uintptr_t localsplus[];
+} cf_frame;
+
+/* The two low bits of a stack reference: 01 with a pointer is "not counted",
+ * 01 alone is NULL, 11 is a tagged int (pycore_stackref.h). */
+#  define CF_REF_TAG_BITS 3u
+#  define CF_REF_UNCOUNTED 1u
+
+/* enum _frameowner. From CF_FRAME_OF_INTERPRETER on, a frame is a C local of
+ * the eval loop and its slots are not all initialised. */
+#  define CF_FRAME_OF_THREAD 0
+#  define CF_FRAME_OF_GENERATOR 1
+#  define CF_FRAME_OF_INTERPRETER 3
+
+static inline cf_frame *
+cf_current_frame(PyThreadState *tstate)
+{
+    return (cf_frame *)tstate->current_frame;
+}
+#endif
+
+/* -- collector ----------------------------------------------------------- */
+
+#if CF_HAS_GC_VISIT
+typedef gcvisitobjects_t cf_gc_visitor;
+
+static inline void
+cf_gc_visit_objects(cf_gc_visitor visit, void *arg)
+{
+    PyUnstable_GC_VisitObjects(visit, arg);
+}
+#else
+typedef int (*cf_gc_visitor)(PyObject *, void *);
+
+static inline void
+cf_gc_visit_objects(cf_gc_visitor visit, void *arg)
+{
+    (void)visit;
+    (void)arg;
+}
+#endif
+
+/* -- allocator ----------------------------------------------------------- */
+
+/* Which allocator serves PyObject_Malloc: "pymalloc", "malloc", ... or NULL.
+ * Exported by all supported versions, declared in no public header. */
+PyAPI_FUNC(const char *) _PyMem_GetCurrentAllocatorName(void);
+
+#endif

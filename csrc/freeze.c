@@ -1,0 +1,274 @@
+/* freeze.c - the phases of a freeze, and their order.
+ *
+ *   collect   a full collection                       may run Python code, may fail
+ *   reserve   all the memory that the rest can need   may fail
+ *   ------------------------------------------------- from here nothing can fail
+ *   walk      find, warm, mark and untrack (walk.c)   each object is read once
+ *   live      references and code alive right now (live.c)
+ *   seal      gc.freeze(), allocator pools (seal.c)
+ *
+ * Invariants:
+ *   I1  no object is written before everything that can fail is over. So a
+ *       freeze that raises has changed nothing.
+ *   I2  no Python code runs from the walk to the end of seal, and no object
+ *       that outlives its statement is allocated: a borrowed pointer stays
+ *       valid because nobody can drop it.
+ *   I3  an object that is frozen already is not written again, except for a
+ *       hash or version tag that it still lacks.
+ *   I4  what is marked is untracked, except functions, which are found through
+ *       the collector's lists by later freezes (live.c) and stay in its
+ *       permanent generation.
+ */
+#include "cowfreeze.h"
+
+#include "layout.h"
+#include "live.h"
+#include "mem.h"
+#include "seal.h"
+#include "walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static PyObject *gc_freeze_function;
+static PyObject *gc_unfreeze_function;
+static PyObject *gc_get_freeze_count_function;
+static PyObject *gc_get_objects_function;
+
+static double
+now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+int
+cf_init(void)
+{
+    PyObject *gc = PyImport_ImportModule("gc");
+    if (gc == NULL) {
+        return -1;
+    }
+    gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
+    gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
+    gc_get_freeze_count_function = PyObject_GetAttrString(gc, "get_freeze_count");
+    gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
+    Py_DECREF(gc);
+    if (gc_freeze_function == NULL || gc_unfreeze_function == NULL
+        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL) {
+        return -1;
+    }
+    return cf_layout_init();
+}
+
+size_t
+cf_other_threads(void)
+{
+    size_t n = 0;
+    PyThreadState *tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+        n += tstate != PyThreadState_Get();
+    }
+    return n;
+}
+
+void
+cf_outcome_clear(cf_outcome *outcome)
+{
+    cf_mem_unmap(outcome->types, outcome->types_mapped);
+    memset(outcome, 0, sizeof(*outcome));
+}
+
+/* -- collect ------------------------------------------------------------- */
+
+static int
+call(PyObject *function)
+{
+    PyObject *result = PyObject_CallNoArgs(function);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A full collection, so that garbage is not made immortal and free lists are
+ * empty. PyGC_Collect does nothing while the collector is disabled. */
+static int
+collect(bool whole_heap)
+{
+    if (whole_heap && CF_HAS_GC_VISIT && !CF_GC_VISIT_SEES_PERMANENT) {
+        /* 3.12 would not show us what gc.freeze() put away earlier. */
+        if (call(gc_unfreeze_function) < 0) {
+            return -1;
+        }
+    }
+    int was_enabled = PyGC_Enable();
+    PyGC_Collect();
+    if (!was_enabled) {
+        PyGC_Disable();
+    }
+    return 0;
+}
+
+/* -- walk ---------------------------------------------------------------- */
+
+/* ALL: the list of gc.get_objects() where the collector cannot be visited. */
+static void
+walk(cf_plan *plan, PyObject *roots, PyObject *all)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(roots); i++) {
+        cf_walk_from(plan, PyTuple_GET_ITEM(roots, i));
+    }
+    if (plan->whole_heap) {
+        for (Py_ssize_t i = 0; all != NULL && i < PyList_GET_SIZE(all); i++) {
+            cf_walk_from(plan, PyList_GET_ITEM(all, i));
+        }
+        cf_walk_collector(plan);
+        PyObject *modules = PyImport_GetModuleDict();
+        PyObject *builtins = PyEval_GetBuiltins();
+        if (modules != NULL) {
+            cf_walk_from(plan, modules);
+        }
+        if (builtins != NULL) {
+            cf_walk_from(plan, builtins);
+        }
+    }
+    cf_walk_finish(plan);
+}
+
+/* -- reserve ------------------------------------------------------------- */
+
+static int
+reserve(cf_plan *plan, cf_pageset **pages, cf_outcome *outcome)
+{
+    if (cf_plan_reserve(plan) < 0) {
+        return -1;
+    }
+    size_t regions = plan->seen.capacity;
+    *pages = cf_pageset_new();
+    if (*pages == NULL || cf_pageset_reserve_regions(*pages, regions) < 0) {
+        return -1;
+    }
+    if (cf_frozen_pages == NULL) {
+        cf_frozen_pages = cf_pageset_new();
+    }
+    if (cf_frozen_pages == NULL
+        || cf_pageset_reserve_regions(cf_frozen_pages, regions) < 0) {
+        return -1;
+    }
+    outcome->types_mapped = CF_MAX_TYPES * sizeof(cf_type_count);
+    outcome->types = cf_mem_reserve(outcome->types_mapped);
+    return outcome->types == NULL ? -1 : 0;
+}
+
+/* -- outcome ------------------------------------------------------------- */
+
+static int
+by_falling_bytes(const void *a, const void *b)
+{
+    size_t x = ((const cf_type_count *)a)->bytes;
+    size_t y = ((const cf_type_count *)b)->bytes;
+    return (x < y) - (x > y);
+}
+
+static void
+count(const cf_plan *plan, cf_outcome *outcome)
+{
+    memcpy(outcome->skipped, plan->skipped_by, sizeof(outcome->skipped));
+    outcome->unwarmed = plan->unwarmed;
+    for (size_t i = 0; i < plan->n_infos; i++) {
+        const cf_typeinfo *info = &plan->infos[i];
+        if (info->count > 0) {
+            outcome->objects += info->count;
+            outcome->bytes += info->bytes;
+            outcome->types[outcome->n_types++] =
+                (cf_type_count){info->type, info->count, info->bytes};
+        }
+    }
+    qsort(outcome->types, outcome->n_types, sizeof(cf_type_count), by_falling_bytes);
+}
+
+/* -- seal ---------------------------------------------------------------- */
+
+static void
+seal(const cf_request *request, const cf_pageset *pages, cf_outcome *outcome)
+{
+    if (request->gc_freeze && call(gc_freeze_function) < 0) {
+        PyErr_Clear(); /* takes no arguments, allocates nothing: cannot happen */
+    }
+    if (request->seal) {
+        cf_seal_result sealed;
+        cf_seal_pools(&sealed);
+        outcome->sealed_blocks = sealed.blocks;
+        outcome->sealed_bytes = sealed.bytes;
+        outcome->pools_known = sealed.pools_known;
+    }
+    cf_seal_huge_pages(pages);
+}
+
+/* -- all of it ----------------------------------------------------------- */
+
+int
+cf_freeze(const cf_request *request, cf_outcome *outcome)
+{
+    int ret = -1;
+    cf_plan plan = {0};
+    cf_pageset *pages = NULL;
+    PyObject *all = NULL;
+    memset(outcome, 0, sizeof(*outcome));
+    outcome->frames_known = !CF_HAS_STACKREFS || cf_layout.frames;
+    outcome->shared_keys_known = !CF_HAS_SHARED_KEYS || cf_layout.shared_keys;
+    bool whole_heap = PyTuple_GET_SIZE(request->roots) == 0;
+
+    double start = now();
+    if (request->collect && collect(whole_heap) < 0) {
+        goto done;
+    }
+    if (whole_heap && !CF_HAS_GC_VISIT) {
+        all = PyObject_CallNoArgs(gc_get_objects_function);
+        if (all == NULL) {
+            goto done;
+        }
+    }
+    outcome->seconds_collect = now() - start;
+
+    start = now();
+    if (reserve(&plan, &pages, outcome) < 0) {
+        cf_outcome_clear(outcome);
+        PyErr_SetString(PyExc_MemoryError,
+                        "cowfreeze.freeze() could not reserve address space for its book-keeping "
+                        "(about half of what the process has mapped); nothing was changed. Raise "
+                        "the limit on address space (ulimit -v), or free memory");
+        goto done;
+    }
+    plan.whole_heap = whole_heap;
+    plan.dry_run = request->dry_run;
+    plan.keep_functions_tracked = request->gc_freeze;
+    plan.skip = request->skip;
+    cf_plan_exclude(&plan, request->own[0]);
+    cf_plan_exclude(&plan, request->own[1]);
+
+    /* From here on nothing can fail. */
+    walk(&plan, request->roots, all);
+    cf_plan_pages(&plan, pages);
+    outcome->pages = cf_pageset_count(pages);
+    count(&plan, outcome);
+    outcome->seconds_walk = now() - start;
+    if (!request->dry_run) {
+        start = now();
+        cf_pageset_merge(cf_frozen_pages, pages);
+        outcome->tagged_references = cf_live_tag_references();
+        outcome->patched_constants =
+            cf_live_patch_constants(&plan.codes, &outcome->unreadable_codes);
+        seal(request, pages, outcome);
+        outcome->seconds_seal = now() - start;
+    }
+    outcome->peak_extra_bytes = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
+    ret = 0;
+
+done:
+    Py_XDECREF(all);
+    cf_pageset_free(pages);
+    cf_plan_clear(&plan);
+    return ret;
+}

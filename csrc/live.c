@@ -1,0 +1,220 @@
+/* live.c - references and code that were alive when the heap was frozen.
+ *
+ * Two things made before the freeze still count objects that are immortal now.
+ *
+ * 1. References on interpreter stacks (3.14 and later). A stack reference that
+ *    was made while its object was mortal says "counted" in its low bits:
+ *
+ *       frame   [ executable | previous | ... | stackpointer | localsplus[0] [1] [2] ... )
+ *                                                               |
+ *                 xxxx xxxx xxxx xx00  counted: using it writes the object
+ *                 xxxx xxxx xxxx xx01  not counted  <- written here, if the object is frozen
+ *
+ *    Legal: "References to immortal objects always have their tag bit set"
+ *    (pycore_stackref.h). The count that the reference held is given up, which
+ *    is why freeze stores a count well above the limit.
+ *
+ * 2. LOAD_CONST_MORTAL (3.14 only). The first execution of LOAD_CONST rewrites
+ *    itself by what its constant is then. MORTAL counts up without a check: it
+ *    writes the constant's page, and after 2^30 executions would overflow the
+ *    count and free the constant in use. Every one whose constant is frozen
+ *    becomes LOAD_CONST_IMMORTAL.
+ *
+ * Code objects are not tracked by the collector. They are reached from the
+ * functions and generators that are, from the walk, and from live frames.
+ */
+#include "live.h"
+
+#include "layout.h"
+
+cf_opcodes cf_opcode;
+
+/* -- references on stacks ------------------------------------------------ */
+
+#if CF_HAS_STACKREFS
+#  define MAX_GENERATOR_CHAIN 1000 /* yield from, await: deeper ones stay as they are */
+
+static cf_frame *
+frame_of_generator(PyObject *op)
+{
+    if (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op)) {
+        return (cf_frame *)((char *)op + cf_layout.generator_frame);
+    }
+    return NULL;
+}
+
+/* Tag the slots of FRAME. A suspended generator in a slot has a frame of its
+ * own; the last one met is left in *INNER. */
+static size_t
+tag_frame(cf_frame *frame, cf_frame **inner)
+{
+    size_t tagged = 0;
+    if (frame->stackpointer == NULL || frame->owner >= CF_FRAME_OF_INTERPRETER) {
+        return 0;
+    }
+    for (uintptr_t *slot = frame->localsplus; slot < frame->stackpointer; slot++) {
+        PyObject *op = (PyObject *)(*slot & ~(uintptr_t)CF_REF_TAG_BITS);
+        if (op == NULL || (*slot & CF_REF_TAG_BITS) == CF_REF_TAG_BITS) {
+            continue; /* NULL, or a tagged int */
+        }
+        if (cf_header_untouched(op)) {
+            tagged += (*slot & CF_REF_UNCOUNTED) == 0;
+            *slot |= CF_REF_UNCOUNTED;
+        }
+        cf_frame *generator_frame = frame_of_generator(op);
+        if (generator_frame != NULL) {
+            *inner = generator_frame;
+        }
+    }
+    return tagged;
+}
+#endif
+
+size_t
+cf_live_tag_references(void)
+{
+    size_t tagged = 0;
+#if CF_HAS_STACKREFS
+    if (!cf_layout.frames) {
+        return 0;
+    }
+    for (cf_frame *frame = cf_current_frame(PyThreadState_Get()); frame != NULL;
+         frame = frame->previous) {
+        cf_frame *inner = NULL;
+        tagged += tag_frame(frame, &inner);
+        for (int depth = 0; inner != NULL && depth < MAX_GENERATOR_CHAIN; depth++) {
+            cf_frame *next = NULL;
+            /* A finished generator has no code any more. */
+            if ((inner->f_executable & ~(uintptr_t)CF_REF_TAG_BITS) == 0) {
+                break;
+            }
+            tagged += tag_frame(inner, &next);
+            inner = next == inner ? NULL : next;
+        }
+    }
+#endif
+    return tagged;
+}
+
+/* -- constants ----------------------------------------------------------- */
+
+#if CF_HAS_LOAD_CONST_MORTAL
+#  define MAX_CODE_NESTING 64
+
+typedef struct {
+    size_t patched;
+    size_t unreadable;
+} patching;
+
+static void
+patch_instructions(PyCodeObject *code, patching *state)
+{
+    _Py_CODEUNIT *units = (_Py_CODEUNIT *)code->co_code_adaptive;
+    Py_ssize_t n = Py_SIZE(code);
+    Py_ssize_t n_consts = PyTuple_GET_SIZE(code->co_consts);
+    size_t oparg = 0;
+    for (Py_ssize_t i = 0; i < n;) {
+        uint8_t *unit = (uint8_t *)&units[i];
+        uint8_t op = unit[0];
+        if (cf_opcode.opaque[op]) {
+            state->unreadable++;
+            return; /* how long the instruction is cannot be told from here */
+        }
+        oparg = oparg << 8 | unit[1];
+        if (op == cf_opcode.load_const_mortal && (Py_ssize_t)oparg < n_consts
+            && cf_header_untouched(PyTuple_GET_ITEM(code->co_consts, oparg))) {
+            unit[0] = cf_opcode.load_const_immortal;
+            state->patched++;
+        }
+        uint8_t base = cf_opcode.base[op];
+        if (base != cf_opcode.extended_arg) {
+            oparg = 0;
+        }
+        i += 1 + cf_opcode.caches[base];
+    }
+}
+
+/* CODE and the code objects among its constants, to MAX_CODE_NESTING; the
+ * compiler itself gives up earlier. */
+static void
+patch_code(PyCodeObject *code, patching *state)
+{
+    struct {
+        PyCodeObject *code;
+        Py_ssize_t next;
+    } path[MAX_CODE_NESTING];
+    int depth = 0;
+    path[0].code = code;
+    path[0].next = 0;
+    patch_instructions(code, state);
+    while (depth >= 0) {
+        PyObject *consts = path[depth].code->co_consts;
+        if (path[depth].next == PyTuple_GET_SIZE(consts)) {
+            depth--;
+            continue;
+        }
+        PyObject *constant = PyTuple_GET_ITEM(consts, path[depth].next++);
+        if (PyCode_Check(constant) && depth + 1 < MAX_CODE_NESTING) {
+            patch_instructions((PyCodeObject *)constant, state);
+            depth++;
+            path[depth].code = (PyCodeObject *)constant;
+            path[depth].next = 0;
+        }
+    }
+}
+
+static int
+patch_owner(PyObject *op, void *arg)
+{
+    if (PyFunction_Check(op)) {
+        patch_code((PyCodeObject *)PyFunction_GET_CODE(op), arg);
+    }
+    else if (PyGen_CheckExact(op)) {
+        PyCodeObject *code = PyGen_GetCode((PyGenObject *)op);
+        patch_code(code, arg);
+        Py_DECREF(code);
+    }
+    return 1;
+}
+
+static void
+patch_frames(patching *state)
+{
+    if (!cf_layout.frames) {
+        return;
+    }
+    PyThreadState *tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+        for (cf_frame *frame = cf_current_frame(tstate); frame != NULL;
+             frame = frame->previous) {
+            PyObject *code =
+                (PyObject *)(frame->f_executable & ~(uintptr_t)CF_REF_TAG_BITS);
+            if (code != NULL && PyCode_Check(code)) {
+                patch_code((PyCodeObject *)code, state);
+            }
+        }
+    }
+}
+#endif
+
+size_t
+cf_live_patch_constants(const cf_stack *codes, size_t *unreadable)
+{
+    *unreadable = 0;
+#if CF_HAS_LOAD_CONST_MORTAL
+    patching state = {0, 0};
+    if (!cf_opcode.known) {
+        return 0;
+    }
+    for (size_t i = 0; i < codes->used; i++) {
+        patch_instructions((PyCodeObject *)codes->words[i], &state);
+    }
+    cf_gc_visit_objects(patch_owner, &state);
+    patch_frames(&state);
+    *unreadable = state.unreadable;
+    return state.patched;
+#else
+    (void)codes;
+    return 0;
+#endif
+}

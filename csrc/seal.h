@@ -1,0 +1,23 @@
+/* seal.h - leave no free block beside a frozen one. */
+#ifndef CF_SEAL_H
+#define CF_SEAL_H
+
+#include "compat.h"
+#include "pageset.h"
+
+typedef struct {
+    size_t blocks;      /* pymalloc blocks taken and kept */
+    size_t bytes;       /* their size */
+    bool pools_known;   /* pymalloc serves the heap and its pools look as expected */
+} cf_seal_result;
+
+/* Fill up the allocator's pools that hold both frozen and free blocks, so that
+ * a worker's first allocations go to fresh pages. The blocks are kept for
+ * ever. Cannot fail: without memory it stops early. */
+void cf_seal_pools(cf_seal_result *result);
+
+/* Take the huge-page advice away from the regions of PAGES (3.15 gives it to
+ * every arena), so that khugepaged does not copy them in a worker. */
+void cf_seal_huge_pages(const cf_pageset *pages);
+
+#endif

@@ -1,0 +1,38 @@
+"""Freeze Python objects before fork, so that workers share their memory, and prove it.
+
+    import cowfreeze
+
+    report = cowfreeze.freeze(data)                       # before forking
+    result = cowfreeze.fork_workers(serve, workers=4)
+    result.assert_shared()                                # raises PagesCopied otherwise
+
+Frozen objects are never freed.
+"""
+
+from cowfreeze._errors import (
+    CowfreezeError,
+    CowfreezeWarning,
+    PagesCopied,
+    UnsupportedError,
+    WorkerFailed,
+)
+from cowfreeze._freeze import FreezeReport, freeze, is_frozen
+from cowfreeze._report import WorkerReport, WorkersResult
+from cowfreeze._workers import assert_shared, fork_workers
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "CowfreezeError",
+    "CowfreezeWarning",
+    "FreezeReport",
+    "PagesCopied",
+    "UnsupportedError",
+    "WorkerFailed",
+    "WorkerReport",
+    "WorkersResult",
+    "assert_shared",
+    "fork_workers",
+    "freeze",
+    "is_frozen",
+]

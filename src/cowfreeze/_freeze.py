@@ -1,0 +1,361 @@
+"""freeze(): make what workers will read immortal, before they are forked."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from cowfreeze import _core
+from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
+from cowfreeze._sizes import format_size
+
+__all__ = ["FreezeReport", "freeze", "is_frozen"]
+
+is_frozen = _core.is_frozen
+
+_import_pid = os.getpid()
+_opcodes_told = False
+
+
+class FreezeReport:
+    """What one call of ``freeze`` did. Prints as a table; immutable.
+
+    The numbers are kept in C and turned into Python objects when they are asked for, so that
+    making the report cannot fail once objects have been frozen.
+    """
+
+    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_root_notes")
+
+    def __init__(
+        self,
+        counts: _core.FreezeCounts,
+        whole_heap: bool,
+        dry_run: bool,
+        root_notes: tuple[str, ...] = (),
+    ) -> None:
+        self._counts = counts
+        self._whole_heap = whole_heap
+        self._dry_run = dry_run
+        self._root_notes = root_notes
+
+    @property
+    def objects(self) -> int:
+        """Objects that this call froze (0 when everything was frozen before)."""
+        return self._counts.objects
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of these objects: headers, bodies, tables of lists, dicts and sets."""
+        return self._counts.bytes
+
+    @property
+    def pages(self) -> int:
+        """Pages that hold what the walk reached, frozen now or earlier."""
+        return self._counts.pages
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the start of the collection to the end of sealing."""
+        return sum(self._counts.seconds.values())
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds by phase: collect, walk (find, warm, mark, untrack), seal."""
+        return self._counts.seconds
+
+    @property
+    def by_type(self) -> dict[str, tuple[int, int]]:
+        """(objects, bytes) by type name, largest first."""
+        result: dict[str, tuple[int, int]] = {}
+        for kind, objects, size in self._counts.by_type:
+            name = _type_name(kind)
+            before = result.get(name, (0, 0))
+            result[name] = (before[0] + objects, before[1] + size)
+        return result
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Objects that were met and left as they are, by reason."""
+        return self._counts.skipped
+
+    @property
+    def unwarmed(self) -> int:
+        """Frozen objects whose hash a worker may still write.
+
+        Their hash needs user code (a ``__hash__`` written in Python inside a tuple), or they are
+        longer than 1 MiB.
+        """
+        return self._counts.unwarmed
+
+    @property
+    def sealed_bytes(self) -> int:
+        """Bytes of free blocks beside frozen ones that were taken out of use for good."""
+        return self._counts.sealed_bytes
+
+    @property
+    def peak_extra_bytes(self) -> int:
+        """Book-keeping memory at its largest, in bytes; all of it has been given back."""
+        return self._counts.peak_extra_bytes
+
+    @property
+    def dry_run(self) -> bool:
+        """True if nothing was written."""
+        return self._dry_run
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about this freeze, one sentence or two each."""
+        return (*self._root_notes, *_notes(self._counts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data, under the names of the properties."""
+        return {
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "pages": self.pages,
+            "seconds": self.seconds,
+            "phases": self.phases,
+            "by_type": {
+                name: {"objects": objects, "bytes": size}
+                for name, (objects, size) in self.by_type.items()
+            },
+            "skipped": self.skipped,
+            "unwarmed": self.unwarmed,
+            "sealed_bytes": self.sealed_bytes,
+            "peak_extra_bytes": self.peak_extra_bytes,
+            "whole_heap": self._whole_heap,
+            "dry_run": self.dry_run,
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        verb = "would freeze" if self._dry_run else "froze"
+        return (
+            f"<FreezeReport: {verb} {self.objects:,} objects, {format_size(self.bytes)} "
+            f"on {self.pages:,} pages, in {self.seconds:.3f} s>"
+        )
+
+    def __str__(self) -> str:
+        from cowfreeze._tables import render
+
+        return render(self.__rich__())
+
+    def __rich__(self) -> Any:
+        """The report as a rich renderable."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        verb = "would freeze" if self._dry_run else "froze"
+        table = Table(
+            title=f"cowfreeze {verb} {self.objects:,} objects in {self.seconds:.3f} s",
+            title_justify="left",
+        )
+        table.add_column("type")
+        table.add_column("objects", justify="right")
+        table.add_column("size", justify="right")
+        rows = list(self.by_type.items())
+        for name, (objects, size) in rows[:10]:
+            table.add_row(name, f"{objects:,}", format_size(size))
+        if len(rows) > 10:
+            rest = [row for _, row in rows[10:]]
+            table.add_row(
+                f"{len(rest)} more types",
+                f"{sum(row[0] for row in rest):,}",
+                format_size(sum(row[1] for row in rest)),
+            )
+        table.add_section()
+        table.add_row(f"total, on {self.pages:,} pages", f"{self.objects:,}", format_size(self.bytes))
+        for reason, count in self.skipped.items():
+            table.add_row(f"left as it is: {reason}", f"{count:,}", "")
+        return Group(table, *(Text(f"note: {note}") for note in self.notes))
+
+
+def freeze(
+    *roots: Any,
+    collect: bool = True,
+    gc_freeze: bool = True,
+    seal: bool = True,
+    skip: Iterable[type] = (),
+    threads: str = "warn",
+    allow_forked: bool = False,
+    dry_run: bool = False,
+) -> FreezeReport:
+    """Freeze every object that the roots reach, for good. Frozen objects are never freed.
+
+    Call it in the parent, after loading and before forking. Workers that only read what was
+    frozen then copy none of its pages, whatever they touch and whenever the collector runs.
+    Without roots the whole heap is frozen: "boot is finished".
+
+    With roots, modules, functions, code objects and types are marked, but not walked (one
+    instance would otherwise drag the whole program in); a root itself is always opened.
+    Frames, generators, locks, files, sockets, tasks and memoryviews are left as they are and
+    counted in the report. A second call handles what is new and writes to nothing that is
+    frozen already. If it raises, no object has changed.
+
+    Args:
+        roots: objects of any type.
+        collect: run a full garbage collection first, so that garbage is not made immortal.
+        gc_freeze: move all other objects that the collector tracks to its permanent generation
+            (``gc.freeze``), so that a collection in a worker does not write to neighbours.
+        seal: fill up partly used allocator pools, so that a worker's first allocations do not
+            land on frozen pages. The memory is reported as ``sealed_bytes``.
+        skip: types whose instances are to be left as they are, subclasses included.
+        threads: what to do when other Python threads are running: "warn", "refuse" or "allow".
+            A thread that changes the graph during the call cannot corrupt it, because the GIL
+            is held, but what it does afterwards may write to frozen pages.
+        allow_forked: do not warn in a process that was itself forked (a zygote, a fork server).
+        dry_run: walk and count only.
+
+    Returns:
+        A FreezeReport.
+
+    Raises:
+        MemoryError: no memory for the book-keeping; nothing has changed.
+        TypeError, ValueError: a wrong argument.
+        CowfreezeError: other threads are running and ``threads="refuse"``.
+        UnsupportedError: called in a sub-interpreter.
+
+    Source: PEP 683 (immortal objects); Include/refcount.h of each version.
+    """
+    unwanted = tuple(skip)
+    for kind in unwanted:
+        if not isinstance(kind, type):
+            raise TypeError(f"skip= takes types, not {kind!r}; use skip=(MyCache,)")
+    if threads not in ("warn", "refuse", "allow"):
+        raise ValueError(f'threads= takes "warn", "refuse" or "allow", not {threads!r}')
+    _check_interpreter()
+    _check_threads(threads)
+    _check_forked(allow_forked)
+    _look_at_layouts()
+    counts = _core.FreezeCounts()
+    report = FreezeReport(counts, not roots, dry_run, _notes_on_roots(roots))
+    # From here on nothing is allocated once objects have been marked.
+    _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run)
+    return report
+
+
+def _check_interpreter() -> None:
+    if not _core.is_main_interpreter():
+        raise UnsupportedError(
+            "cowfreeze.freeze() was called in a sub-interpreter. Sub-interpreters share immortal "
+            "objects with the main one, which this package does not support. Call it in the main "
+            "interpreter, before sub-interpreters are made."
+        )
+
+
+def _check_threads(threads: str) -> None:
+    others = _core.other_threads()
+    if others == 0 or threads == "allow":
+        return
+    names = sorted(t.name for t in threading.enumerate() if t is not threading.current_thread())
+    shown = ", ".join(names[:5]) or "made by C code"
+    message = (
+        f"cowfreeze.freeze() with {others} other Python thread{'s' if others > 1 else ''} running "
+        f"({shown}). What they do afterwards may write to frozen pages, and a fork copies only the "
+        f'calling thread. Start threads after forking, or pass threads="allow".'
+    )
+    if threads == "refuse":
+        raise CowfreezeError(message)
+    warnings.warn(message, CowfreezeWarning, stacklevel=3)
+
+
+def _check_forked(allow_forked: bool) -> None:
+    if allow_forked:
+        return
+    forked = os.getpid() != _import_pid
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if not forked and multiprocessing is not None:
+        forked = multiprocessing.parent_process() is not None
+    if forked:
+        warnings.warn(
+            "cowfreeze.freeze() in a forked process copies every page that it marks into this "
+            "process. Call it in the parent, before the fork. If workers are forked from this "
+            "process (a zygote, a fork server), pass allow_forked=True.",
+            CowfreezeWarning,
+            stacklevel=3,
+        )
+
+
+def _look_at_layouts() -> None:
+    """Let the C core check the layouts of modules that the program has imported by now."""
+    global _opcodes_told
+    if _core.HAS_LOAD_CONST_MORTAL and not _opcodes_told:
+        import opcode
+        from _opcode_metadata import _specializations  # type: ignore[import-not-found]
+
+        _core.set_opcodes(
+            opcode.opmap,
+            opcode._specialized_opmap,  # type: ignore[attr-defined]
+            opcode._inline_cache_entries,  # type: ignore[attr-defined]
+            {form: base for base, forms in _specializations.items() for form in forms},
+        )
+        _opcodes_told = True
+    datetime = sys.modules.get("datetime")
+    if datetime is not None and hasattr(datetime, "timezone"):
+        _core.set_datetime(
+            datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone
+        )
+        offset = datetime.timedelta(hours=5, minutes=17)
+        name = "cowfreeze probe"
+        _core.add_hidden_slots(datetime.timezone(offset, name), offset, name)
+    decimal = sys.modules.get("_decimal")
+    if decimal is not None and hasattr(decimal, "Decimal"):
+        _core.set_decimal(decimal.Decimal)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and hasattr(numpy, "ndarray") and hasattr(numpy, "array"):
+        marker = object()
+        array = numpy.array([marker, marker], dtype=object)
+        _core.add_ndarray(array, array[1:], array.dtype, marker)
+
+
+def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:
+    notes = []
+    for position, root in enumerate(roots):
+        if root is None or isinstance(root, (bool, int)):
+            notes.append(
+                f"root {position + 1} is {root!r}: there is nothing behind it to freeze. "
+                f"Was something else meant?"
+            )
+    return tuple(notes)
+
+
+def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
+    notes = []
+    if not _core.HAS_IMMORTAL:
+        version = ".".join(map(str, sys.version_info[:2]))
+        notes.append(
+            f"CPython {version} counts every reference inside the object and has no immortal "
+            f"objects (PEP 683 came with 3.12): workers still copy the page of every object that "
+            f"they touch. Frozen objects are not freed and not written by the collector; hashes "
+            f"are filled. To share what workers touch, use CPython 3.12 or later."
+        )
+    if counts.unwarmed:
+        notes.append(
+            f"{counts.unwarmed:,} objects may still get their hash written by a worker: it needs "
+            f"user code, or the value is longer than 1 MiB. Hash them once before freezing if "
+            f"workers will."
+        )
+    if counts.unreadable_codes:
+        notes.append(
+            f"{counts.unreadable_codes:,} code objects are being traced or monitored and still "
+            f"count their constants. Freeze without tracing, coverage or a debugger."
+        )
+    if not counts.frames_known:
+        notes.append(
+            "the frame layout of this CPython is not known: variables of functions that are "
+            "running now still count the frozen objects that they refer to."
+        )
+    if not counts.shared_keys_known:
+        notes.append("the key tables of this CPython are not known: attribute names stay mortal.")
+    return tuple(notes)
+
+
+def _type_name(kind: type) -> str:
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
