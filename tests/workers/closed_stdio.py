@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import cowfreeze
+from cowfreeze._workers.channel import make_channel
 
 
 def target(index: int) -> str:
@@ -17,7 +18,12 @@ keep = os.dup(1)
 os.set_inheritable(keep, False)
 for descriptor in (0, 1, 2):
     os.close(descriptor)
+channel = make_channel()
+above = all(end.fileno() > 2 for end in channel)
+for end in channel:
+    end.close()
 result = cowfreeze.fork_workers(target, workers=2, timeout=20)
-lines = [f"{worker.outcome}: {worker.status}" for worker in result.workers]
+lines = [f"channel above stdio: {above}"]
+lines += [f"{worker.outcome}: {worker.status}" for worker in result.workers]
 os.write(keep, "\n".join(lines).encode())
 os._exit(0)
