@@ -17,6 +17,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <frameobject.h> /* PyFrame_Type: 3.10 declares it nowhere else */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -273,7 +273,6 @@ add_range(void)
 int
 cf_layout_init(void)
 {
-    cf_layout.frame_type = &PyFrame_Type;
     cf_layout.name_doc = PyUnicode_InternFromString("__doc__");
     if (cf_layout.name_doc == NULL || find_managed_buffer() < 0 || check_shared_keys() < 0
         || check_dict_tables() < 0 || check_frames() < 0 || add_range() < 0) {

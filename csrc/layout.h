@@ -21,7 +21,6 @@ typedef struct {
     bool frames;                 /* cf_frame is right */
     Py_ssize_t generator_frame;  /* offset of the frame in a generator; 0: unknown */
     PyTypeObject *managed_buffer; /* the type behind every memoryview */
-    PyTypeObject *frame_type;
     PyObject *name_doc;          /* interned "__doc__" (3.10, 3.11: version tags) */
     PyTypeObject *ndarray;       /* NULL until numpy is seen and fits */
     PyTypeObject *datetime;      /* NULL until datetime is seen and fits */

@@ -109,12 +109,12 @@ typedef struct {
 static void
 patch_instructions(PyCodeObject *code, patching *state)
 {
-    _Py_CODEUNIT *units = (_Py_CODEUNIT *)code->co_code_adaptive;
+    uint8_t *units = (uint8_t *)code->co_code_adaptive; /* pairs: opcode, oparg */
     Py_ssize_t n = Py_SIZE(code);
     Py_ssize_t n_consts = PyTuple_GET_SIZE(code->co_consts);
     size_t oparg = 0;
     for (Py_ssize_t i = 0; i < n;) {
-        uint8_t *unit = (uint8_t *)&units[i];
+        uint8_t *unit = units + 2 * i;
         uint8_t op = unit[0];
         if (cf_opcode.opaque[op]) {
             state->unreadable++;
