@@ -22,6 +22,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Keeps a slow path from spoiling the registers of the fast one it is called in. */
+#define CF_NOINLINE __attribute__((noinline))
+
 #if PY_VERSION_HEX < 0x030A0000 || PY_VERSION_HEX >= 0x03100000
 #  error "cowfreeze supports CPython 3.10 to 3.15"
 #endif
@@ -154,6 +157,9 @@ cf_str_prepare(PyObject *op)
 }
 
 /* -- int ----------------------------------------------------------------- */
+
+/* Bytes before the digits: the header and one word, the size or the tag. */
+#define CF_INT_HEADER (sizeof(PyObject) + sizeof(Py_ssize_t))
 
 static inline size_t
 cf_int_digits(PyObject *op)

@@ -144,7 +144,7 @@ reserve(cf_plan *plan, cf_pageset **pages, cf_outcome *outcome)
     if (cf_plan_reserve(plan) < 0) {
         return -1;
     }
-    size_t regions = plan->seen.capacity;
+    size_t regions = plan->n_regions;
     *pages = cf_pageset_new();
     if (*pages == NULL || cf_pageset_reserve_regions(*pages, regions) < 0) {
         return -1;

@@ -205,6 +205,7 @@ parse(const char *at, const char *end, cf_mapping *mapping)
         return false;
     }
     bool shared = at[3] == 's';
+    mapping->writable = at[1] == 'w';
     at += 5;  /* "rw-p " */
     if (!number(&at, end, 16, &mapping->offset) || !skip(&at, end, ' ') ||
         !number(&at, end, 16, &major) || !skip(&at, end, ':') ||

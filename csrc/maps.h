@@ -56,6 +56,7 @@ typedef struct {
     uint64_t device;
     uint64_t inode;
     cf_area area;
+    bool writable;
 } cf_mapping;
 
 /* A position in a maps file. The buffer is the caller's and must hold the

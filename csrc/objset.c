@@ -1,55 +1,72 @@
-/* objset.c - a set of object addresses, one bit for every 16 bytes of heap.
+/* objset.c - a set of object addresses, and one of pages.
  *
- *   address   [ MiB number             | bit number in the region | b 000 ]
- *              63                    20 19                       4  3
+ *   address space   ....[ brk heap ]........................[ arenas  libraries ]....
+ *   windows             [ window 0 ]                        [ window 1          ]
+ *                            |                                   |
+ *   bits                [1/64 of it]                        [1/64 of it         ]   per object
+ *   pages               [1/4096]                            [1/4096             ]   per page
  *
- *   region    number = MiB number * 2 + b   ->   8 KiB: one bit per 16 bytes of the MiB
+ * Mappings that lie closer than GAP share a window; a process has two or three.
+ * So a bit is found with one comparison and two shifts.
  *
- * Why bits and not a hash set or a list of pointers: they are 1/128 of the
- * heap, about half a byte per object, where a pointer needs eight. (The other
+ * Why bits and not a hash set or a list of pointers: they are 1/64 of the
+ * heap, about one byte per object, where a pointer needs eight. (The other
  * way, a spare bit in every object's header, has to be undone on failure.)
- *
- * The bits of all regions are cut from one reserved mapping, in order of
- * arrival; pages of it that are never touched are never backed.
+ * Bits of what is not heap are reserved too, but never touched, and what is
+ * not touched is not backed by memory.
  */
 #include "objset.h"
 
 #include "mem.h"
+#include "pageset.h"
 
 #include <string.h>
 
-#define REGION_BYTES (CF_OBJSET_REGION_WORDS * sizeof(uint64_t))
-#define NO_REGION UINTPTR_MAX
+#define GAP ((uintptr_t)1 << 30)
+/* A window starts and ends on the boundary of a word, and of a page of any
+ * size. */
+#define ALIGN ((uintptr_t)1 << 20)
 
 static size_t
-index_slot(const cf_objset *set, uintptr_t number)
+pages_size(const cf_objset *set, const cf_objset_window *window)
 {
-    size_t mask = set->index_size - 1;
-    size_t i = (size_t)(number * 0x9E3779B97F4A7C15u >> 24) & mask;
-    while (set->index[i] != 0 && set->regions[set->index[i] - 1].number != number) {
-        i = (i + 1) & mask;
-    }
-    return i;
+    return window->size >> set->page_shift;
+}
+
+static size_t
+bits_size(const cf_objset_window *window)
+{
+    return window->size >> CF_OBJSET_SHIFT >> 3;
 }
 
 int
-cf_objset_reserve(cf_objset *set, size_t n_regions)
+cf_objset_reserve(cf_objset *set, const cf_range *ranges, size_t n)
 {
     memset(set, 0, sizeof(*set));
-    for (int i = 0; i < CF_OBJSET_CACHE; i++) {
-        set->cache[i].number = NO_REGION;
+    set->page_shift = (unsigned)__builtin_ctzl(cf_page_size());
+    set->ranges = ranges;
+    set->n_ranges = n;
+    for (size_t i = 0; i < n; i++) {
+        uintptr_t start = ranges[i].start & ~(ALIGN - 1);
+        uintptr_t end = (ranges[i].end + ALIGN - 1) & ~(ALIGN - 1);
+        cf_objset_window *w = &set->windows[set->n_windows];
+        if (set->n_windows > 0
+            && (start < w[-1].start + w[-1].size + GAP
+                || set->n_windows == CF_OBJSET_WINDOWS)) {
+            w[-1].size = end - w[-1].start;
+            continue;
+        }
+        *w = (cf_objset_window){start, end - start, NULL, NULL};
+        set->n_windows++;
     }
-    set->capacity = n_regions;
-    set->index_size = 64;
-    while (set->index_size < 2 * n_regions) {
-        set->index_size *= 2;
-    }
-    set->regions = cf_mem_reserve(n_regions * sizeof(cf_objset_region));
-    set->index = cf_mem_reserve(set->index_size * sizeof(uint32_t));
-    set->bits = cf_mem_reserve(n_regions * REGION_BYTES);
-    if (set->regions == NULL || set->index == NULL || set->bits == NULL) {
-        cf_objset_clear(set);
-        return -1;
+    for (size_t i = 0; i < set->n_windows; i++) {
+        cf_objset_window *w = &set->windows[i];
+        w->bits = cf_mem_reserve(bits_size(w));
+        w->pages = cf_mem_reserve(pages_size(set, w));
+        if (w->bits == NULL || w->pages == NULL) {
+            cf_objset_clear(set);
+            return -1;
+        }
     }
     return 0;
 }
@@ -57,59 +74,84 @@ cf_objset_reserve(cf_objset *set, size_t n_regions)
 void
 cf_objset_clear(cf_objset *set)
 {
-    cf_mem_unmap(set->regions, set->capacity * sizeof(cf_objset_region));
-    cf_mem_unmap(set->index, set->index_size * sizeof(uint32_t));
-    cf_mem_unmap(set->bits, set->capacity * REGION_BYTES);
+    for (size_t i = 0; i < set->n_windows; i++) {
+        cf_mem_unmap(set->windows[i].bits, bits_size(&set->windows[i]));
+        cf_mem_unmap(set->windows[i].pages, pages_size(set, &set->windows[i]));
+    }
     memset(set, 0, sizeof(*set));
 }
 
-size_t
-cf_objset_used_bytes(const cf_objset *set)
+bool
+cf_objset_find_window(cf_objset *set, uintptr_t address)
 {
-    return set->n_regions * (REGION_BYTES + sizeof(cf_objset_region) + 2 * sizeof(uint32_t));
-}
-
-uint64_t *
-cf_objset_region_bits(cf_objset *set, uintptr_t number)
-{
-    size_t slot = index_slot(set, number);
-    if (set->index[slot] == 0) {
-        if (set->n_regions == set->capacity) {
-            return NULL;
+    for (size_t i = 0; i < set->n_windows; i++) {
+        if (address - set->windows[i].start < set->windows[i].size) {
+            set->last = set->windows[i];
+            return true;
         }
-        set->regions[set->n_regions] = (cf_objset_region){
-            number, set->bits + set->n_regions * CF_OBJSET_REGION_WORDS};
-        set->n_regions++;
-        set->index[slot] = (uint32_t)set->n_regions;
     }
-    cf_objset_region *cached = &set->cache[number % CF_OBJSET_CACHE];
-    *cached = set->regions[set->index[slot] - 1];
-    return cached->bits;
+    return false;
 }
 
+/* Only the mapped ranges are looked at: reading the bits of what was never
+ * mapped would cost a page fault each. */
 void
-cf_objset_remove(cf_objset *set, const void *op)
+cf_objset_visit(cf_objset *set, void (*visit)(void *, void *), void *arg)
 {
-    uintptr_t address = (uintptr_t)op;
-    uint64_t *bits = cf_objset_region_bits(set, cf_objset_number(address));
-    size_t bit = (address & (CF_OBJSET_REGION_SIZE - 1)) >> CF_OBJSET_SLOT_SHIFT;
-    if (bits != NULL) {
-        bits[bit / 64] &= ~((uint64_t)1 << (bit % 64));
-    }
-}
-
-void
-cf_objset_visit(const cf_objset *set, void (*visit)(void *, void *), void *arg)
-{
-    for (size_t i = 0; i < set->n_regions; i++) {
-        uintptr_t number = set->regions[i].number;
-        uintptr_t start = (number >> 1 << CF_OBJSET_REGION_SHIFT) + (number & 1) * 8;
-        const uint64_t *bits = set->regions[i].bits;
-        for (size_t w = 0; w < CF_OBJSET_REGION_WORDS; w++) {
-            for (uint64_t rest = bits[w]; rest != 0; rest &= rest - 1) {
-                uintptr_t bit = 64 * w + (uintptr_t)__builtin_ctzll(rest);
-                visit((void *)(start + (bit << CF_OBJSET_SLOT_SHIFT)), arg);
+    for (size_t i = 0; i < set->n_ranges; i++) {
+        if (!cf_objset_find_window(set, set->ranges[i].start)) {
+            continue;
+        }
+        cf_objset_window window = set->last;
+        size_t first = (set->ranges[i].start - window.start) >> CF_OBJSET_WORD_SHIFT;
+        size_t last = (set->ranges[i].end - 1 - window.start) >> CF_OBJSET_WORD_SHIFT;
+        for (size_t w = first; w <= last; w++) {
+            for (uint64_t rest = window.bits[w]; rest != 0; rest &= rest - 1) {
+                size_t bit = (w << 6) + (size_t)__builtin_ctzll(rest);
+                visit((void *)(window.start + (bit << CF_OBJSET_SHIFT)), arg);
             }
         }
     }
+}
+
+void
+cf_objset_visit_pages(cf_objset *set, void (*visit)(uintptr_t, void *), void *arg)
+{
+    uintptr_t page_size = (uintptr_t)1 << set->page_shift;
+    for (size_t i = 0; i < set->n_ranges; i++) {
+        if (!cf_objset_find_window(set, set->ranges[i].start)) {
+            continue;
+        }
+        for (uintptr_t page = set->ranges[i].start; page < set->ranges[i].end;
+             page += page_size) {
+            if (set->last.pages[(page - set->last.start) >> set->page_shift]) {
+                visit(page, arg);
+            }
+        }
+    }
+}
+
+size_t
+cf_objset_used_bytes(cf_objset *set)
+{
+    /* The kernel backs pages that were written; a page of bits covers 64 of heap. */
+    size_t used = 0;
+    uintptr_t page_size = (uintptr_t)1 << set->page_shift;
+    size_t words = page_size / sizeof(uint64_t);
+    for (size_t i = 0; i < set->n_ranges; i++) {
+        if (!cf_objset_find_window(set, set->ranges[i].start)) {
+            continue;
+        }
+        size_t first = (set->ranges[i].start - set->last.start) >> CF_OBJSET_WORD_SHIFT;
+        size_t last = (set->ranges[i].end - 1 - set->last.start) >> CF_OBJSET_WORD_SHIFT;
+        used += (set->ranges[i].end - set->ranges[i].start) >> set->page_shift;
+        for (size_t page = first / words; page <= last / words; page++) {
+            uint64_t any = 0;
+            for (size_t w = page * words; w < (page + 1) * words; w++) {
+                any |= set->last.bits[w];
+            }
+            used += any != 0 ? page_size : 0;
+        }
+    }
+    return used;
 }

@@ -1,7 +1,7 @@
-/* objset.h - a set of object addresses, one bit for every 16 bytes of heap.
+/* objset.h - a set of object addresses, and one of pages.
  *
- * It is the walk's memory of what it has met. All memory is reserved before
- * the walk, so that adding cannot fail. No Python.h.
+ * The walk's memory of what it has met. All memory is reserved before the
+ * walk, so that adding cannot fail. No Python.h.
  */
 #ifndef CF_OBJSET_H
 #define CF_OBJSET_H
@@ -10,79 +10,86 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CF_OBJSET_REGION_SHIFT 20
-#define CF_OBJSET_REGION_SIZE ((uintptr_t)1 << CF_OBJSET_REGION_SHIFT)
-#define CF_OBJSET_SLOT_SHIFT 4
-#define CF_OBJSET_REGION_WORDS (CF_OBJSET_REGION_SIZE >> CF_OBJSET_SLOT_SHIFT >> 6)
-#define CF_OBJSET_CACHE 64
+/* A piece of address space, [start, end). */
+typedef struct {
+    uintptr_t start;
+    uintptr_t end;
+} cf_range;
+
+#define CF_OBJSET_WINDOWS 16
+#define CF_OBJSET_SHIFT 3 /* objects lie on 8-byte boundaries */
+#define CF_OBJSET_WORD_SHIFT (CF_OBJSET_SHIFT + 6)
 
 typedef struct {
-    uintptr_t number; /* see cf_objset_number */
-    uint64_t *bits;
-} cf_objset_region;
+    uintptr_t start;
+    uintptr_t size;
+    uint64_t *bits; /* bit i: the object at start + 8 * i */
+    uint8_t *pages; /* byte i: the page at start + i * page size */
+} cf_objset_window;
 
 typedef struct {
-    /* The regions met last, by the low bits of their number. */
-    cf_objset_region cache[CF_OBJSET_CACHE];
-    /* All regions in order of arrival, and a hash index into them. */
-    cf_objset_region *regions;
-    size_t n_regions;
-    size_t capacity;
-    uint32_t *index; /* 1 + position in regions; 0: free */
-    size_t index_size;
-    uint64_t *bits;
+    cf_objset_window last; /* a copy of the window used last */
+    cf_objset_window windows[CF_OBJSET_WINDOWS];
+    size_t n_windows;
+    const cf_range *ranges; /* the caller's, ascending */
+    size_t n_ranges;
+    unsigned page_shift;
 } cf_objset;
 
-/* An all-zero set with room for objects in N_REGIONS regions of 1 MiB. Address
- * space only: what is not touched costs nothing. Returns 0, or -1 (out of
- * memory; the set is empty). */
-int cf_objset_reserve(cf_objset *set, size_t n_regions);
+/* An empty set for objects in RANGES (ascending; they must outlive the set).
+ * Address space only: what is not touched costs nothing. Returns 0, or -1 (out
+ * of memory; the set is empty). */
+int cf_objset_reserve(cf_objset *set, const cf_range *ranges, size_t n);
 
 /* Give everything back. */
 void cf_objset_clear(cf_objset *set);
 
-/* Bytes that were really used. */
-size_t cf_objset_used_bytes(const cf_objset *set);
-
-/* The region's number: objects 8 bytes behind a 16-byte boundary (static ones
- * of C libraries may be) have regions of their own. An object has at least 16
- * bytes, so that no two share a bit. */
-static inline uintptr_t
-cf_objset_number(uintptr_t address)
-{
-    return address >> CF_OBJSET_REGION_SHIFT << 1 | (address >> 3 & 1);
-}
-
-/* The bits of region NUMBER, or NULL: outside of what was reserved. Use
- * cf_objset_add. */
-uint64_t *cf_objset_region_bits(cf_objset *set, uintptr_t number);
+/* Make the window that holds ADDRESS the last one. False: there is none. */
+bool cf_objset_find_window(cf_objset *set, uintptr_t address);
 
 /* Add the object at OP. Returns true if it is new. An object outside of the
- * reserved regions is never new: it lies in no memory that the process had. */
+ * ranges is never new: it lies in no memory that the process can write. */
 static inline bool
 cf_objset_add(cf_objset *set, const void *op)
 {
-    uintptr_t address = (uintptr_t)op;
-    uintptr_t number = cf_objset_number(address);
-    cf_objset_region *cached = &set->cache[number % CF_OBJSET_CACHE];
-    uint64_t *bits = cached->bits;
-    if (cached->number != number) {
-        bits = cf_objset_region_bits(set, number);
-        if (bits == NULL) {
+    uintptr_t offset = (uintptr_t)op - set->last.start;
+    if (__builtin_expect(offset >= set->last.size, 0)) {
+        if (!cf_objset_find_window(set, (uintptr_t)op)) {
             return false;
         }
+        offset = (uintptr_t)op - set->last.start;
     }
-    size_t bit = (address & (CF_OBJSET_REGION_SIZE - 1)) >> CF_OBJSET_SLOT_SHIFT;
-    uint64_t mask = (uint64_t)1 << (bit % 64);
-    uint64_t word = bits[bit / 64];
-    bits[bit / 64] = word | mask;
-    return (word & mask) == 0;
+    uint64_t *word = set->last.bits + (offset >> CF_OBJSET_WORD_SHIFT);
+    uint64_t mask = (uint64_t)1 << (offset >> CF_OBJSET_SHIFT & 63);
+    uint64_t old = *word;
+    if (old & mask) {
+        return false;
+    }
+    *word = old | mask;
+    return true;
 }
 
-/* Take the object at OP out again. */
-void cf_objset_remove(cf_objset *set, const void *op);
+/* Remember the page that holds ADDRESS. */
+static inline void
+cf_objset_mark_page(cf_objset *set, uintptr_t address)
+{
+    uintptr_t offset = address - set->last.start;
+    if (__builtin_expect(offset >= set->last.size, 0)) {
+        if (!cf_objset_find_window(set, address)) {
+            return;
+        }
+        offset = address - set->last.start;
+    }
+    set->last.pages[offset >> set->page_shift] = 1;
+}
 
-/* Call VISIT(op, ARG) for every member, by rising address within a region. */
-void cf_objset_visit(const cf_objset *set, void (*visit)(void *, void *), void *arg);
+/* Call VISIT(op, ARG) for every member, by rising address. */
+void cf_objset_visit(cf_objset *set, void (*visit)(void *, void *), void *arg);
+
+/* Call VISIT(page, ARG) for the address of every marked page. */
+void cf_objset_visit_pages(cf_objset *set, void (*visit)(uintptr_t, void *), void *arg);
+
+/* Bytes of memory that the set really takes, to a page. */
+size_t cf_objset_used_bytes(cf_objset *set);
 
 #endif

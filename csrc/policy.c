@@ -252,6 +252,9 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
     if (info->decision != CF_TAKE && info->decision != CF_SKIP_BUFFER) {
         info->edges = 0; /* what is skipped is not looked into either */
     }
+    info->plain = info->decision == CF_TAKE && info->edges == 0
+                  && (type == &PyUnicode_Type || type == &PyLong_Type || type == &PyBool_Type
+                      || type == &PyFloat_Type);
     info->check_object = info->decision == CF_TAKE
                          && (type == &PyTuple_Type
                              || PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS));

@@ -70,6 +70,7 @@ typedef struct {
     uint8_t decision;   /* cf_decision */
     uint8_t warmth;    /* cf_warmth */
     uint8_t sizing;    /* cf_sizing */
+    bool plain;        /* exact str or number: no edges, no GC header, always taken */
     bool boundary;     /* with roots: marked, not walked */
     bool gc;           /* instances have a GC header (asked per object if tp_is_gc) */
     bool keep_tracked; /* functions: the collector's list is how they are found again */

@@ -37,6 +37,12 @@ cf_str_size(PyObject *op)
     return sizeof(PyCompactUnicodeObject) + (length + 1) * str->state.kind;
 }
 
+static inline size_t
+cf_int_size(PyObject *op)
+{
+    return CF_INT_HEADER + cf_int_digits(op) * sizeof(digit);
+}
+
 static inline void
 cf_extent_of(cf_extent *extent, const cf_typeinfo *info, PyObject *op)
 {
@@ -67,7 +73,7 @@ cf_extent_of(cf_extent *extent, const cf_typeinfo *info, PyObject *op)
         size = cf_str_size(op);
         break;
     case CF_SIZE_INT:
-        size += cf_int_digits(op) * sizeof(digit);
+        size += cf_int_digits(op) * sizeof(digit); /* a subclass, with a body of its own */
         break;
     case CF_SIZE_LIST:
         extent->table = ((PyListObject *)op)->ob_item;

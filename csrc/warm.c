@@ -15,10 +15,6 @@
 
 #include "layout.h"
 
-/* A hash reads the whole value; above this size the copied page that it saves
- * is not worth the time at freeze. */
-#define MAX_HASHED_BYTES (1 << 20)
-
 /* How deep tuples in tuples are looked into: hashing recurses in C. Tuples
  * that were built before the ones that hold them are warm already when those
  * come, so that depth seldom counts. */
@@ -31,6 +27,9 @@ hashability_of(PyObject *op, int depth)
 {
     PyTypeObject *type = Py_TYPE(op);
     hashfunc hash = type->tp_hash;
+    if (type == &PyUnicode_Type || type == &PyLong_Type) {
+        return HASH_SAFE;
+    }
     if (hash == PyUnicode_Type.tp_hash || hash == PyLong_Type.tp_hash
         || hash == PyFloat_Type.tp_hash || hash == PyBytes_Type.tp_hash
         || hash == PyComplex_Type.tp_hash || hash == PyBaseObject_Type.tp_hash
@@ -126,12 +125,9 @@ cf_warm(PyObject *op, cf_warmth warmth)
     case CF_WARM_NONE:
         return CF_IS_WARM;
     case CF_WARM_STR:
-        if (((PyASCIIObject *)op)->hash != -1) {
-            return CF_IS_WARM;
-        }
-        return PyUnicode_GET_LENGTH(op) <= MAX_HASHED_BYTES ? fill_hash(op) : CF_STAYS_COLD;
+        return cf_warm_str(op);
     case CF_WARM_BYTES:
-        return PyBytes_GET_SIZE(op) <= MAX_HASHED_BYTES ? fill_hash(op) : CF_STAYS_COLD;
+        return PyBytes_GET_SIZE(op) <= CF_MAX_HASHED ? fill_hash(op) : CF_STAYS_COLD;
     case CF_WARM_TUPLE:
         return cf_tuple_hash(op) != -1 ? CF_IS_WARM : warm_by_contents(op);
     case CF_WARM_FROZENSET:
