@@ -13,6 +13,7 @@ A message to the worker is one byte. A message from it is
 from __future__ import annotations
 
 import fcntl
+import inspect  # noqa: F401  contextlib.ExitStack imports it on first use (3.15): not after a freeze
 import mmap
 import signal
 import socket
