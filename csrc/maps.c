@@ -1,15 +1,19 @@
-/* maps.c - reading /proc without malloc: descriptors, small files, mappings.
+/* maps.c - the mappings of a process, one line of its maps file each.
  *
- * A worker that measures itself must not disturb what it measures. An
- * fopen() would take a buffer from the heap and so copy heap pages in the
- * middle of the scan; everything here reads into memory that the caller
- * brings, and the parser works on the bytes where they lie:
+ * Parsed where the bytes lie, in a buffer that the caller brings: a worker
+ * may not take memory from the heap while it measures it (procfile.c).
  *
  *   7f12a4000000-7f12a4100000 rw-p 00000000 00:00 0            [anon:x]
- *   `---start--' `---end----' |  | `offset' dev   inode        `-name
- *                             |  `- p: private; s: shared, never copied
- *                             `---- not looked at: a page written before
- *                                   an mprotect is copied all the same
+ *   `---start--' `---end----'  | | `offset' dev   inode        `-name
+ *                              | `- p: private; s: shared, never copied
+ *                              `--- w: writable at this moment. The scan of
+ *                                   copied pages does not ask: a page that
+ *                                   was written before an mprotect is a copy
+ *                                   all the same
+ *
+ *   buffer   [ parsed | a line\n a line\n half a li | free ]
+ *                      ^cursor                      ^fill
+ *            a refill moves the rest to the front and reads behind it
  *
  * Lines are read with pread at an offset of our own. Sibling workers share
  * the witness's maps file, with one file offset for all of them; read(2)
@@ -21,115 +25,9 @@
 #include "maps.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-
-/* ---- descriptors ------------------------------------------------------ */
-
-/* Move FD where applications do not look: daemons close and reuse low
- * numbers. Keeps the low one if the limit leaves no room above. */
-static int
-move_high(int fd)
-{
-    static const int floors[] = {1000, 200, 20};
-    for (size_t i = 0; i < sizeof(floors) / sizeof(floors[0]); i++) {
-        int high = fcntl(fd, F_DUPFD_CLOEXEC, floors[i]);
-        if (high >= 0) {
-            close(fd);
-            return high;
-        }
-    }
-    return fd;
-}
-
-void
-cf_file_open(cf_file *file, const char *path)
-{
-    struct stat status;
-    file->error = 0;
-    file->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (file->fd < 0) {
-        file->error = errno;
-        return;
-    }
-    file->fd = move_high(file->fd);
-    if (fstat(file->fd, &status) < 0) {
-        file->error = errno;
-        close(file->fd);
-        file->fd = -1;
-        return;
-    }
-    file->dev = status.st_dev;
-    file->ino = status.st_ino;
-}
-
-bool
-cf_file_intact(const cf_file *file)
-{
-    struct stat status;
-    return file->fd >= 0 && fstat(file->fd, &status) == 0 &&
-           status.st_dev == file->dev && status.st_ino == file->ino;
-}
-
-void
-cf_file_close(cf_file *file)
-{
-    if (cf_file_intact(file)) {
-        close(file->fd);
-    }
-    file->fd = -1;
-}
-
-/* Fill BUFFER from the start of FD; pread, so that a shared offset stays. */
-static ssize_t
-read_start(int fd, char *buffer, size_t size)
-{
-    size_t length = 0;
-    ssize_t got = 0;
-    while (length < size - 1) {
-        got = pread(fd, buffer + length, size - 1 - length, (off_t)length);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            break;
-        }
-        length += (size_t)got;
-    }
-    buffer[length] = '\0';
-    return got < 0 ? -1 : (ssize_t)length;
-}
-
-ssize_t
-cf_read_path(const char *path, char *buffer, size_t size)
-{
-    buffer[0] = '\0';
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return -1;
-    }
-    ssize_t length = read_start(fd, buffer, size);
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return length;
-}
-
-ssize_t
-cf_read_file(const cf_file *file, char *buffer, size_t size)
-{
-    buffer[0] = '\0';
-    if (!cf_file_intact(file)) {
-        errno = file->error ? file->error : EBADF;
-        return -1;
-    }
-    return read_start(file->fd, buffer, size);
-}
-
-/* ---- mappings --------------------------------------------------------- */
 
 /* Read a number in BASE at *AT, which moves behind it; false if none. */
 static bool

@@ -1,13 +1,13 @@
-/* pages.h - which pages did this process copy? The scan, and a worker's
- * record of it.
+/* pages.h - did this process copy this page? The verdict.
  *
- * No Python.h, no malloc: the only memory taken is one mapping, made when
- * the measuring begins, given back when it ends, and left out of the scan.
+ * No Python.h, no malloc; what needs memory is given it.
  */
 #ifndef CF_PAGES_H
 #define CF_PAGES_H
 
 #include "maps.h"
+#include "pagemap.h"
+#include "record.h"
 #include "witness.h"
 
 #include <stdbool.h>
@@ -25,92 +25,64 @@ typedef enum {
 
 /* The verdict from the two pagemap entries of one page: of this process and
  * of the witness. BY_PFN compares page frames instead of bit 56. Does not
- * know about zero pages and about mappings that the witness lacks: the scan
- * settles these two. Pure: writes nothing. */
+ * know about zero pages and about mappings that the witness lacks:
+ * cf_judge_run() settles these two. Pure. */
 cf_verdict cf_page_verdict(cf_area area, uint64_t mine, uint64_t witness,
                            bool by_pfn);
 
-/* ---- the record ------------------------------------------------------- */
+/* Can the witness's entry make anything but CF_PAGE_SHARED of this one? Most
+ * pages need not be looked up there. */
+static inline bool
+cf_page_is_candidate(cf_area area, uint64_t mine, bool by_pfn)
+{
+    if (cf_entry_is_swapped(mine)) {
+        return true;
+    }
+    return cf_entry_is_anonymous(mine) &&
+           (by_pfn || (mine & CF_ENTRY_EXCLUSIVE) || area == CF_AREA_FILE);
+}
 
-/* Why a figure is unknown: a set of bits. decode_record() has the words. */
-enum {
-    CF_WHY_NO_PAGEMAP = 1 << 0,      /* own pagemap; `error` says why */
-    CF_WHY_NO_MAPS = 1 << 1,         /* own maps */
-    CF_WHY_NO_WITNESS_FILE = 1 << 2, /* the witness's pagemap; `error` */
-    CF_WHY_WITNESS_DIED = 1 << 3,
-    CF_WHY_SWAP = 1 << 4,            /* `unknown_pages` says how many */
-    CF_WHY_KSM = 1 << 5,
-    CF_WHY_CHILD = 1 << 6,           /* `child` shares this memory */
-    CF_WHY_CHILD_UNKNOWN = 1 << 7,   /* `child` cannot be looked at */
-    CF_WHY_OTHER_PROCESS = 1 << 8,   /* measured by a child of the worker */
-    CF_WHY_NO_MEMORY = 1 << 9,
-    CF_WHY_FAILED = 1 << 10,         /* a read failed half-way; `error` */
-    CF_WHY_NO_RUSAGE = 1 << 11       /* only the fault counts are unknown */
-};
+/* ---- runs of pages ---------------------------------------------------- */
 
-enum { CF_METHOD_NONE, CF_METHOD_BIT56, CF_METHOD_PFN };
-
-#define CF_RECORD_MAGIC UINT32_C(0x57464331)  /* "1CFW" */
-
-/* What a worker pipes up: fixed size, below PIPE_BUF, so that one write(2)
- * cannot be torn. Both ends are the same program; -1 is "unknown". */
+/* Who judges: the two processes' files, what was learned, and the counts.
+ * Filled by scan.c. */
 typedef struct {
-    uint32_t magic;
-    uint32_t size;
-    uint32_t method;
-    uint32_t why;
-    int32_t error;
-    int32_t pid;
-    int32_t child;
-    int32_t reserved;
-    int64_t copied;
-    int64_t frozen_copied;
-    int64_t fresh;
-    int64_t minor_faults;
-    int64_t major_faults;
-    int64_t by_area[CF_AREA_COUNT];  /* of `copied` */
-    uint64_t unknown_pages;
-    uint64_t scanned_bytes;
-    uint64_t scan_ns;
-    uint64_t page_size;
-} cf_record;
+    cf_record *record;        /* the figures, and why there are none */
+    const cf_file *pagemap;   /* of this process */
+    const cf_witness *witness;
+    uint64_t *theirs;         /* CF_PAGEMAP_BLOCK entries of work space */
+    uint64_t *again;          /* the same, for comparing by PFN */
+    cf_maps witness_maps;     /* at its first mapping */
+    cf_mapping witness_at;    /* its last mapping that was read */
+    bool witness_at_valid;
+    size_t page;              /* bytes */
+    bool by_pfn;
+    bool has_find;            /* cf_pagemap_find() works here */
+    uint64_t zero_frame;      /* 0: not known */
+    uintptr_t *addresses;     /* of the copied pages, for `room` of them */
+    size_t room;
+    size_t listed;            /* also those beyond `room` */
+    uint64_t frozen_unknown;  /* unknown pages that hold frozen objects */
+} cf_judge;
 
-/* ---- measuring -------------------------------------------------------- */
+/* Judge and count COUNT pages of MAPPING from page number PAGE on, with the
+ * own entries MINE; at most CF_PAGEMAP_BLOCK, in ascending order from call to
+ * call. 0; -1: why is set in the record. */
+int cf_judge_run(cf_judge *judge, const cf_mapping *mapping, uintptr_t page,
+                 uint64_t *mine, size_t count);
 
-/* A worker's audit: what must be taken right after the fork. */
-typedef struct {
-    const cf_witness *witness;  /* borrowed; this process's own copy of it */
-    pid_t pid;
-    cf_file pagemap;
-    cf_file maps;
-    cf_file ksm;
-    bool has_rusage;
-    long minor_faults;          /* at the start */
-    long major_faults;
-} cf_audit;
+/* Compare page frames from now on, if this process has the right to see them;
+ * false if it has not. */
+bool cf_judge_use_frames(cf_judge *judge);
 
-/* Begin, as early in the worker as possible: opens the worker's own files
- * while it still has the right to, becomes the reaper of its orphaned
- * descendants (they blind bit 56 and must be seen), and forbids transparent
- * huge pages: khugepaged copies shared pages when it collapses a range,
- * without any write. Cannot fail; what is missing is said in the record. */
-void cf_audit_start(cf_audit *audit, cf_witness *witness);
+/* cf_pagemap_read() of this process or OF_WITNESS. 0; -1: why and error are
+ * set in the record. */
+int cf_judge_read(cf_judge *judge, bool of_witness, uint64_t *entries,
+                  uintptr_t page, size_t count);
 
-/* Open the files only: for a process that looks at itself and stays as it
- * is. */
-void cf_audit_look(cf_audit *audit, cf_witness *witness);
-
-/* Measure now. Fills RECORD completely; cannot fail. */
-void cf_audit_measure(cf_audit *audit, cf_record *record);
-
-/* The same, and the addresses of the copied pages in ascending order, the
- * first ROOM of them, into ADDRESSES (which must lie outside of the pages
- * that are looked at, or were written before). Returns how many there are
- * in all. */
-size_t cf_audit_list(cf_audit *audit, cf_record *record,
-                     uintptr_t *addresses, size_t room);
-
-/* Close the files. */
-void cf_audit_stop(cf_audit *audit);
+/* cf_pagemap_find(), and never again once the kernel could not say it. */
+int cf_judge_find(cf_judge *judge, const cf_file *file, uintptr_t start,
+                  uintptr_t end, unsigned kinds, size_t pages,
+                  cf_region *found);
 
 #endif

@@ -1,15 +1,13 @@
-/* witness.h - who else holds the pages: the witness on purpose, the
- * worker's own descendants by accident, the kernel's merging by chance.
+/* witness.h - a paused child that keeps every page of the fork alive.
  *
  * No Python.h, no malloc, no locks.
  */
 #ifndef CF_WITNESS_H
 #define CF_WITNESS_H
 
-#include "maps.h"
+#include "procfile.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -40,28 +38,5 @@ void cf_witness_reopen(cf_witness *witness);
 /* End it, reap it and close the files; in any other process than the owner
  * only the files are closed. May be called twice. */
 void cf_witness_stop(cf_witness *witness);
-
-/* ---- what blinds the "exclusive" bit ---------------------------------- */
-
-typedef enum {
-    CF_KIN_NONE,     /* no live descendant shares this process's pages */
-    CF_KIN_SHARING,  /* one does: its pid is given */
-    CF_KIN_UNKNOWN   /* it cannot be told */
-} cf_kin;
-
-/* Look for live descendants of this process that still have its memory.
- * Needs PR_SET_CHILD_SUBREAPER since before the first of them was forked:
- * else the orphans among them belong to init and are not seen. EXCEPT is the
- * witness: a child of the process that forked it, but what it holds are the
- * pages of the fork, never the copies made since. SCRATCH is SIZE bytes of
- * work space (at least 16 KiB). */
-cf_kin cf_kin_look(char *scratch, size_t size, pid_t except, pid_t *who);
-
-/* Open the file that says how many pages of PID ("self" or a number) the
- * kernel has merged with equal ones (KSM). */
-void cf_ksm_open(cf_file *file, const char *pid);
-
-/* How many of its pages are merged now; -1: cannot be told. */
-int64_t cf_ksm_merged(const cf_file *file);
 
 #endif

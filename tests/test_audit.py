@@ -208,6 +208,32 @@ def test_no_process_to_be_had() -> None:
     assert report["descriptors"] == 0
 
 
+def test_parent_that_writes_between_the_forks() -> None:
+    """The stated limit L2 of pages.c, and its remedy: if the first half fails, rewrite both."""
+    limit = run("parent_writes_between_forks")
+    assert limit["false_negatives"] == 0
+    assert limit["false_positives"] == limit["between"] == 500
+    report = run("parent_writes_between_forks_second_witness")
+    assert report["between"] == 500
+    assert_exact(report)
+
+
+@pytest.mark.parametrize("huge", [False, True], ids=["normal", "huge"])
+def test_inherited_pages(huge: bool) -> None:
+    report = run("inherited_pages", huge=huge)
+    # What the two witnesses have more than each other: the area, and a little of the interpreter.
+    assert report["area"] <= report["more"] <= report["area"] + 300
+    assert report["later"] == report["before"], "what others do must not change the count"
+    assert report["before"] * mmap.PAGESIZE < report["address_space"]
+    assert "closed" in report["closed_error"]
+    assert report["ended_error"] == "ProcessLookupError"
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_files_zero_pages_and_holes_are_not_inherited(user: str) -> None:
+    assert run("inherited_pages_kinds", user) == {"file": 0, "only_read": 0, "hole": 1}
+
+
 # ---- kinds of memory ------------------------------------------------------------------------
 
 
@@ -297,6 +323,10 @@ def test_wrong_types(bad: Any) -> None:
 # ---- the C parts without Python -------------------------------------------------------------
 
 
+C_PARTS = (
+    *("mem", "procfile", "maps", "pagemap", "ksm", "kin"),
+    *("witness", "pages", "scan", "inherited", "audit"),
+)
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
 
 
@@ -310,7 +340,7 @@ def test_c_parts(tmp_path: Path, flags: list[str]) -> None:
     if not CSRC.is_dir():
         pytest.skip("no C sources beside the tests")
     program = tmp_path / "c_parts"
-    sources = [HERE / "audit" / "c_parts.c", *(CSRC / f"{n}.c" for n in ("maps", "witness", "pages"))]
+    sources = [HERE / "audit" / "c_parts.c", *(CSRC / f"{name}.c" for name in C_PARTS)]
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-UNDEBUG", "-O1", "-g", *flags]
     command += ["-I", str(CSRC), *map(str, sources), "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True)

@@ -1,5 +1,5 @@
-# The audit: csrc/witness.c and csrc/pages.c for Python. Included by _core.pyx.
-from libc.errno cimport EINTR, errno
+# The audit: csrc/witness.c, audit.c and inherited.c for Python. Included by _core.pyx.
+from libc.errno cimport EINTR, ENOMEM, errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strerror
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
@@ -17,7 +17,11 @@ cdef extern from "witness.h" nogil:
     void cf_witness_stop(cf_witness *witness)
 
 
-cdef extern from "pages.h" nogil:
+cdef extern from "inherited.h" nogil:
+    int cf_inherited_pages(const cf_witness *witness, int64_t *pages)
+
+
+cdef extern from "record.h" nogil:
     enum:
         CF_AREA_ANON
         CF_AREA_HEAP
@@ -59,6 +63,8 @@ cdef extern from "pages.h" nogil:
         uint64_t scan_ns
         uint64_t page_size
 
+
+cdef extern from "audit.h" nogil:
     ctypedef struct cf_audit:
         pid_t pid
 
@@ -78,6 +84,10 @@ cdef class Witness:
     Fork it right before the workers: beside it, a page that a worker has for itself alone is a
     page that this worker copied, whoever else writes, unmaps or exits. While it lives, each first
     write of the parent copies a page too, so close it after the measuring.
+
+    A page that the parent writes between the witness's fork and a worker's, and once more later, is
+    counted as the worker's copy. A second Witness, forked right behind the last worker and closed
+    with the first, holds these pages too: then nothing counts that the parent writes afterwards.
 
     The child never runs: it ends with `close()`, or when the thread that made it ends.
 
@@ -100,6 +110,26 @@ cdef class Witness:
     def alive(self) -> bool:
         """Does the child still hold the pages? May be asked in a worker too."""
         return cf_witness_alive(&self.witness)
+
+    def inherited_pages(self) -> int:
+        """How many pages existed at the fork: the whole that a worker's copied pages are a part of.
+
+        Memory that was written before; not pages of files (a copied page of a library's data is
+        the one kind of copy that is not in here), and not memory that was only read (before
+        Linux 6.7 the kernel does not tell it, and it is counted). For the parent, at any time
+        before `close()`; reads the witness's page maps, some milliseconds for each GiB.
+
+        Raises ValueError when the witness is closed, OSError when its files cannot be read or it
+        has ended, MemoryError.
+        """
+        cdef int64_t pages = 0
+        if self.witness.pid == 0:
+            raise ValueError("the witness is closed")
+        if cf_inherited_pages(&self.witness, &pages) < 0:
+            if errno == ENOMEM:
+                raise MemoryError("no room to count the inherited pages")
+            raise OSError(errno, "cannot count the inherited pages: " + _reason_text(errno))
+        return pages
 
     def close(self) -> None:
         """Kill and reap the child; in a worker, only forget it. May be called again."""
@@ -207,7 +237,7 @@ def copied_addresses(Witness witness not None) -> list:
     cdef cf_audit audit
     cdef cf_record record
     cdef uintptr_t *addresses = NULL
-    cdef size_t room = 0, count, size, i
+    cdef size_t room = 0, size = 0, count, i
     cdef void *area
     if witness.witness.pid == 0:
         raise ValueError("the witness is closed")

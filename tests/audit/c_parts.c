@@ -4,6 +4,10 @@
  * guard pages), maps lines that no kernel writes, and small files.
  */
 #define _GNU_SOURCE
+#include "audit.h"
+#include "inherited.h"
+#include "ksm.h"
+#include "mem.h"
 #include "pages.h"
 #include "pageset.h"
 
@@ -141,6 +145,7 @@ check_maps(const char *folder)
         CF_AREA_FILE, CF_AREA_ANON, CF_AREA_SKIP, CF_AREA_HEAP, CF_AREA_ANON,
         CF_AREA_STACK, CF_AREA_SKIP, CF_AREA_FILE,
     };
+    static const bool writable[] = {0, 1, 1, 0, 1, 1, 0, 1};
     char buffer[128];  /* smaller than the file: lines are cut by reads */
     cf_mapping mapping;
     cf_maps maps;
@@ -150,6 +155,7 @@ check_maps(const char *folder)
     for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++) {
         assert(cf_maps_next(&maps, &mapping) == 1);
         assert(mapping.area == areas[i]);
+        assert(mapping.writable == writable[i]);
         assert(mapping.start < mapping.end);
         if (i == 0) {
             assert(mapping.start == 0x400000 && mapping.end == 0x401000);
@@ -251,6 +257,14 @@ check_scan(void)
         assert(i == 0 || addresses[i - 1] < addresses[i]);
     }
     assert(found || count > 64);
+
+    int64_t pages = 0, again = 0;
+    assert(cf_inherited_pages(&witness, &pages) == 0 && pages > 0);
+    assert(cf_mem_mapped() == 0);
+    cf_mem_fail_at(1);
+    assert(cf_inherited_pages(&witness, &again) == -1 && errno == ENOMEM);
+    cf_mem_fail_at(-1);
+    assert(cf_inherited_pages(&witness, &again) == 0 && again == pages);
     cf_witness_stop(&witness);
     cf_witness_stop(&witness);
     assert(!cf_witness_alive(&witness));

@@ -233,6 +233,36 @@ def parent_writes_during_scan(options: argparse.Namespace) -> Report:
         return process.report()
 
 
+def parent_writes_between_forks(options: argparse.Namespace, second: bool = False) -> Report:
+    """Pages that the parent writes between the forks are not the witness's, and then not its own."""
+    area = Area(options.huge)
+    between = area.some(2, 500)
+    # Some that the parent writes too, and that the worker copies itself all the same.
+    mine = sorted(set(area.some(1, 700)) - set(between))
+    with _core.Witness() as witness:
+        area.write(between, 3)
+
+        def worker() -> Report:
+            audit = _core.WorkerAudit(witness)
+            area.write(mine, 2)
+            wait_for_go()
+            return judged(area, witness, audit, area.addresses(mine))
+
+        process = Worker(worker)
+        holder = _core.Witness() if second else None
+        area.write(between, 4)
+        area.write(area.some(3, 900), 5)
+        process.go()
+        report = process.report()
+        if holder is not None:
+            holder.close()
+        return {**report, "between": len(between)}
+
+
+def parent_writes_between_forks_second_witness(options: argparse.Namespace) -> Report:
+    return parent_writes_between_forks(options, second=True)
+
+
 def parent_unmaps(options: argparse.Namespace) -> Report:
     area = Area(options.huge)
     with _core.Witness() as witness:
@@ -752,6 +782,79 @@ def witness_manners(options: argparse.Namespace) -> Report:
         _core.copied_addresses(witness)
     except ValueError as error:
         report["closed_error"] = str(error)
+    return report
+
+
+def inherited_pages(options: argparse.Namespace) -> Report:
+    """Two witnesses, one without and one with an area of memory."""
+    with _core.Witness() as empty:
+        area = Area(options.huge)
+        without = empty.inherited_pages()
+    witness = _core.Witness()
+    before = witness.inherited_pages()
+    area.write(area.some(1, 700), 2)
+    Worker(lambda: area.write(area.some(2, 700), 3) or {}).report()  # type: ignore[func-returns-value]
+    later = witness.inherited_pages()
+    area.map.close()
+    with open("/proc/self/statm") as stream:
+        space = int(stream.read().split()[0]) * PAGE + area.pages * PAGE
+    report: Report = {
+        "area": area.pages,
+        "more": before - without,
+        "before": before,
+        "later": later if later == witness.inherited_pages() else -1,
+        "address_space": space,
+    }
+    os.kill(witness.pid, signal.SIGKILL)
+    wait_until(lambda: not exists(witness.pid))
+    try:
+        witness.inherited_pages()
+    except OSError as error:
+        report["ended_error"] = type(error).__name__
+    witness.close()
+    try:
+        witness.inherited_pages()
+    except ValueError as error:
+        report["closed_error"] = str(error)
+    return report
+
+
+def inherited_pages_kinds(options: argparse.Namespace) -> Report:
+    """What is no page of this process's own: a file's, the zero page, reserved addresses."""
+
+    def more(make: Callable[[], object]) -> tuple[int, object]:
+        """How many pages more a second witness has; what was made is kept until then."""
+        with _core.Witness() as first:
+            before = first.inherited_pages()
+        kept = make()
+        with _core.Witness() as second:
+            return second.inherited_pages() - before, kept
+
+    def of_file() -> Area:
+        fd = os.memfd_create("area")
+        os.pwrite(fd, b"x" * (PAGES * PAGE), 0)
+        area = Area(fd=fd, fill=False)
+        sum(area.map[page * PAGE] for page in range(area.pages))
+        return area
+
+    def only_read() -> Area:
+        area = Area(fill=False)
+        sum(area.map[page * PAGE] for page in range(area.pages))
+        return area
+
+    def hole() -> mmap.mmap:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+        area = mmap.mmap(-1, 1 << 33, flags=flags)
+        area[(1 << 33) - 1] = 1
+        return area
+
+    more(lambda: None)  # the interpreter's own first time
+    # In units that the interpreter's own few pages do not reach; the hole is looked at by time.
+    counts = {"file": more(of_file), "only_read": more(only_read)}
+    report: Report = {name: count // 1000 for name, (count, _) in counts.items()}
+    started = time.monotonic()
+    count, _ = more(hole)
+    report["hole"] = int(0 < count < 1000 and time.monotonic() - started < 5)
     return report
 
 
