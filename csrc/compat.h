@@ -43,8 +43,9 @@
 
 #define CF_HAS_IMMORTAL (PY_VERSION_HEX >= 0x030C0000)
 #define CF_HAS_GC_VISIT (PY_VERSION_HEX >= 0x030C0000)
-/* 3.12's PyUnstable_GC_VisitObjects passes over the permanent generation. */
-#define CF_GC_VISIT_SEES_PERMANENT (PY_VERSION_HEX >= 0x030D0000)
+/* Before 3.13 neither PyUnstable_GC_VisitObjects nor gc.get_objects() shows
+ * what is in the permanent generation. */
+#define CF_PERMANENT_IS_HIDDEN (PY_VERSION_HEX < 0x030D0000)
 /* References on interpreter stacks are tagged (pycore_stackref.h). */
 #define CF_HAS_STACKREFS (PY_VERSION_HEX >= 0x030E0000)
 /* LOAD_CONST_MORTAL counts its constant without a check. Gone in 3.15, where

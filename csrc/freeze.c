@@ -15,9 +15,10 @@
  *       valid because nobody can drop it.
  *   I3  an object that is frozen already is not written again, except for a
  *       hash or version tag that it still lacks.
- *   I4  what is marked is untracked, except functions, which are found through
- *       the collector's lists by later freezes (live.c) and stay in its
- *       permanent generation.
+ *   I4  what is marked is untracked, so that neither a collection nor a dying
+ *       neighbour in the collector's list writes its header. Except, on 3.14
+ *       and with roots, functions: later freezes find their code through the
+ *       collector (live.c), in whose permanent generation they stay.
  */
 #include "cowfreeze.h"
 
@@ -93,20 +94,33 @@ call(PyObject *function)
 
 /* A full collection, so that garbage is not made immortal and free lists are
  * empty. PyGC_Collect does nothing while the collector is disabled. */
-static int
-collect(bool whole_heap)
+static void
+collect(void)
 {
-    if (whole_heap && CF_HAS_GC_VISIT && !CF_GC_VISIT_SEES_PERMANENT) {
-        /* 3.12 would not show us what gc.freeze() put away earlier. */
-        if (call(gc_unfreeze_function) < 0) {
-            return -1;
-        }
-    }
     int was_enabled = PyGC_Enable();
     PyGC_Collect();
     if (!was_enabled) {
         PyGC_Disable();
     }
+}
+
+/* Bring back what gc.freeze() put away earlier, where it would be hidden from
+ * the walk. *HAPPENED says that seal has to put it away again. */
+static int
+show_permanent(bool *happened)
+{
+    *happened = false;
+#if CF_PERMANENT_IS_HIDDEN
+    PyObject *count = PyObject_CallNoArgs(gc_get_freeze_count_function);
+    if (count == NULL) {
+        return -1;
+    }
+    *happened = PyLong_AsLong(count) != 0;
+    Py_DECREF(count);
+    if (*happened) {
+        return call(gc_unfreeze_function);
+    }
+#endif
     return 0;
 }
 
@@ -190,11 +204,24 @@ count(const cf_plan *plan, cf_outcome *outcome)
 
 /* -- seal ---------------------------------------------------------------- */
 
+/* gc.freeze() takes no arguments and allocates nothing: it cannot fail. An
+ * exception that is on its way is kept. */
+static void
+put_away(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (call(gc_freeze_function) < 0) {
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 static void
 seal(const cf_request *request, const cf_pageset *pages, cf_outcome *outcome)
 {
-    if (request->gc_freeze && call(gc_freeze_function) < 0) {
-        PyErr_Clear(); /* takes no arguments, allocates nothing: cannot happen */
+    if (request->gc_freeze) {
+        put_away();
     }
     if (request->seal) {
         cf_seal_result sealed;
@@ -219,16 +246,11 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     outcome->frames_known = !CF_HAS_STACKREFS || cf_layout.frames;
     outcome->shared_keys_known = !CF_HAS_SHARED_KEYS || cf_layout.shared_keys;
     bool whole_heap = PyTuple_GET_SIZE(request->roots) == 0;
+    bool unfroze = false;
 
     double start = now();
-    if (request->collect && collect(whole_heap) < 0) {
-        goto done;
-    }
-    if (whole_heap && !CF_HAS_GC_VISIT) {
-        all = PyObject_CallNoArgs(gc_get_objects_function);
-        if (all == NULL) {
-            goto done;
-        }
+    if (request->collect) {
+        collect();
     }
     outcome->seconds_collect = now() - start;
 
@@ -241,9 +263,19 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
                         "the limit on address space (ulimit -v), or free memory");
         goto done;
     }
+    if (whole_heap && show_permanent(&unfroze) < 0) {
+        goto done;
+    }
+    if (whole_heap && !CF_HAS_GC_VISIT) {
+        all = PyObject_CallNoArgs(gc_get_objects_function);
+        if (all == NULL) {
+            goto done;
+        }
+    }
     plan.whole_heap = whole_heap;
     plan.dry_run = request->dry_run;
-    plan.keep_functions_tracked = request->gc_freeze;
+    plan.keep_functions_tracked =
+        CF_HAS_LOAD_CONST_MORTAL && request->gc_freeze && !whole_heap;
     plan.skip = request->skip;
     cf_plan_exclude(&plan, request->own[0]);
     cf_plan_exclude(&plan, request->own[1]);
@@ -267,6 +299,9 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     ret = 0;
 
 done:
+    if (unfroze) {
+        put_away();
+    }
     Py_XDECREF(all);
     cf_pageset_free(pages);
     cf_plan_clear(&plan);

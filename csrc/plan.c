@@ -3,8 +3,7 @@
  *   /proc/self/maps -> ranges [ brk heap ][ arena ][ arena ] ...   what can hold objects
  *                        |
  *                        +-> seen     1/64 of it     a bit for every 8 bytes
- *                        +-> todo     1/4 of it      a word for every 32 bytes: objects with
- *                        |                           edges are not smaller
+ *                        +-> todo     1/2 of it      a word for every 16 bytes
  *                        +-> codes, tables
  *
  * All of it is address space (cf_mem_reserve): the kernel backs what is touched,
@@ -22,7 +21,9 @@
 
 #define TYPE_INDEX_SIZE (2 * CF_MAX_TYPES)
 #define MIB_SHIFT 20
-#define SMALLEST_WITH_EDGES 32
+/* An object with edges that the collector tracks has 32 bytes at least, and may
+ * be on the stack twice: noted down, and to be followed. */
+#define BYTES_PER_WORD 16
 /* Beside what objects can need: portions of wide containers (walk.c). */
 #define TODO_SPARE 4096
 
@@ -88,7 +89,7 @@ cf_plan_reserve(cf_plan *plan)
     }
     size_t words = TODO_SPARE;
     for (size_t i = 0; i < plan->n_ranges; i++) {
-        words += (plan->ranges[i].end - plan->ranges[i].start) / SMALLEST_WITH_EDGES;
+        words += (plan->ranges[i].end - plan->ranges[i].start) / BYTES_PER_WORD;
     }
     if (cf_pageset_reserve_regions(plan->tables, plan->n_regions) < 0
         || cf_objset_reserve(&plan->seen, plan->ranges, plan->n_ranges) < 0

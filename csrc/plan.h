@@ -64,7 +64,7 @@ void cf_plan_clear(cf_plan *plan);
 void cf_plan_exclude(cf_plan *plan, PyObject *op);
 
 /* What is to be done with instances of TYPE. *NEW says that the type was met
- * for the first time. Cannot fail. Use cf_plan_find_type. */
+ * for the first time. Cannot fail. walk.c asks the cache first. */
 cf_typeinfo *cf_plan_find_type_slowly(cf_plan *plan, PyTypeObject *type, bool *new);
 
 static inline cf_type_way *

@@ -400,23 +400,37 @@ cf_walk_collector(cf_plan *plan)
 
 /* -- afterwards ---------------------------------------------------------- */
 
+#define MAX_ROUNDS 64
+
+typedef struct {
+    cf_plan *plan;
+    size_t warmed;
+    size_t left;
+} deferred_round;
+
 static void
 warm_deferred(void *object, void *arg)
 {
-    cf_plan *plan = arg;
+    deferred_round *round = arg;
     PyObject *op = object;
-    const cf_typeinfo *info = find_type(plan, Py_TYPE(op));
+    const cf_typeinfo *info = find_type(round->plan, Py_TYPE(op));
     if (info->warmth == CF_WARM_TUPLE && info->decision == CF_TAKE
-        && cf_warm(op, CF_WARM_TUPLE) == CF_WARM_LATER) {
-        plan->unwarmed++;
+        && cf_tuple_hash(op) == -1) {
+        cf_warmed warmed = cf_warm(op, CF_WARM_TUPLE);
+        round->warmed += warmed == CF_IS_WARM && cf_tuple_hash(op) != -1;
+        round->left += warmed == CF_WARM_LATER;
     }
 }
 
 void
 cf_walk_finish(cf_plan *plan)
 {
-    if (plan->deferred) {
-        /* In address order inner tuples mostly come first. */
-        cf_objset_visit(&plan->seen, warm_deferred, plan);
+    /* In address order inner tuples mostly come first: one round does nearly
+     * all. What MAX_ROUNDS leave over nests deeper than anybody hashes. */
+    deferred_round round = {plan, 1, plan->deferred};
+    for (int i = 0; i < MAX_ROUNDS && round.left > 0 && round.warmed > 0; i++) {
+        round.warmed = round.left = 0;
+        cf_objset_visit(&plan->seen, warm_deferred, &round);
     }
+    plan->unwarmed += round.left;
 }

@@ -34,6 +34,8 @@ hashability_of(PyObject *op, int depth)
         || hash == PyFloat_Type.tp_hash || hash == PyBytes_Type.tp_hash
         || hash == PyComplex_Type.tp_hash || hash == PyBaseObject_Type.tp_hash
         || hash == PyFrozenSet_Type.tp_hash || hash == PyType_Type.tp_hash
+        || hash == Py_TYPE(Py_None)->tp_hash || hash == PyCFunction_Type.tp_hash
+        || hash == PyCode_Type.tp_hash
         || type == cf_layout.date || type == cf_layout.timedelta
         || type == cf_layout.decimal) {
         return HASH_SAFE;

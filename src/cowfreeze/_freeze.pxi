@@ -1,6 +1,7 @@
 """Binding of cowfreeze.h: freeze, is_frozen."""
 
 from libc.stdint cimport uint8_t
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free
 
 
@@ -121,6 +122,16 @@ cdef class FreezeCounts:
     cdef cf_outcome c
 
     def __dealloc__(self):
+        self._clear()
+
+    cdef void _keep_types(self):
+        # Most are immortal by now; after a dry run, or with skip=(type,), they are not.
+        for i in range(self.c.n_types):
+            Py_INCREF(<object>self.c.types[i].type)
+
+    cdef void _clear(self):
+        for i in range(self.c.n_types):
+            Py_DECREF(<object>self.c.types[i].type)
         cf_outcome_clear(&self.c)
 
     @property
@@ -198,9 +209,10 @@ def freeze_objects(tuple roots not None, FreezeCounts counts not None, report,
             raise MemoryError()
         for i, unwanted in enumerate(skip):
             request.skip[i] = <PyTypeObject *>unwanted
-    cf_outcome_clear(&counts.c)
+    counts._clear()
     try:
         cf_freeze(&request, &counts.c)
+        counts._keep_types()
     finally:
         free(request.skip)
 

@@ -28,18 +28,20 @@ class FreezeReport:
     making the report cannot fail once objects have been frozen.
     """
 
-    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_root_notes")
+    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_sealed", "_root_notes")
 
     def __init__(
         self,
         counts: _core.FreezeCounts,
         whole_heap: bool,
         dry_run: bool,
+        sealed: bool,
         root_notes: tuple[str, ...] = (),
     ) -> None:
         self._counts = counts
         self._whole_heap = whole_heap
         self._dry_run = dry_run
+        self._sealed = sealed
         self._root_notes = root_notes
 
     @property
@@ -54,7 +56,7 @@ class FreezeReport:
 
     @property
     def pages(self) -> int:
-        """Pages that hold what the walk reached, frozen now or earlier."""
+        """Pages that hold what this call froze: objects, and tables of lists, dicts and sets."""
         return self._counts.pages
 
     @property
@@ -109,7 +111,7 @@ class FreezeReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about this freeze, one sentence or two each."""
-        return (*self._root_notes, *_notes(self._counts))
+        return (*self._root_notes, *_notes(self._counts, sealed=self._sealed))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, under the names of the properties."""
@@ -233,7 +235,7 @@ def freeze(
     _check_forked(allow_forked)
     _look_at_layouts()
     counts = _core.FreezeCounts()
-    report = FreezeReport(counts, not roots, dry_run, _notes_on_roots(roots))
+    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, _notes_on_roots(roots))
     # From here on nothing is allocated once objects have been marked.
     _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run)
     return report
@@ -324,7 +326,7 @@ def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
+def _notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
     notes = []
     if not _core.HAS_IMMORTAL:
         version = ".".join(map(str, sys.version_info[:2]))
@@ -333,6 +335,12 @@ def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
             f"objects (PEP 683 came with 3.12): workers still copy the page of every object that "
             f"they touch. Frozen objects are not freed and not written by the collector; hashes "
             f"are filled. To share what workers touch, use CPython 3.12 or later."
+        )
+    if sealed and not counts.pools_known:
+        notes.append(
+            "memory does not come from pymalloc (PYTHONMALLOC is set, or this is a debug build): "
+            "free blocks beside frozen objects were not filled up, and the first allocations of "
+            "a worker copy their pages."
         )
     if counts.unwarmed:
         notes.append(
