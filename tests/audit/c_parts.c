@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 cf_pageset *cf_frozen_pages = NULL;
@@ -238,16 +239,38 @@ check_scan(void)
     cf_audit audit;
     cf_record record;
     uintptr_t addresses[64];
-    assert(cf_witness_start(&witness) == 0);
-    assert(cf_witness_alive(&witness));
-    cf_audit_look(&audit, &witness);
-    size_t count = cf_audit_list(&audit, &record, addresses, 64);
-    cf_audit_stop(&audit);
+    size_t count = 0;
+    /* A block's worth of entries, at an address that is scanned early. */
+    size_t size = CF_PAGEMAP_BLOCK * cf_page_size();
+    void *early = mmap((void *)(UINT64_C(1) << 45), size, PROT_READ,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert(early != MAP_FAILED);
+    /* Twice: the first time a sanitizer maps memory of its own for what it
+     * sees for the first time. */
+    for (int round = 0; round < 2; round++) {
+        assert(cf_witness_start(&witness) == 0);
+        assert(cf_witness_alive(&witness));
+        cf_audit_look(&audit, &witness);
+        count = cf_audit_list(&audit, &record, addresses, 64);
+        cf_audit_stop(&audit);
+        if (round == 0) {
+            cf_witness_stop(&witness);
+        }
+    }
     assert(record.magic == CF_RECORD_MAGIC && record.size == sizeof(record));
     assert(record.method == CF_METHOD_BIT56 && record.scanned_bytes > 0);
-    /* Nothing was mapped since: what the measuring itself takes for its
-     * work (over 32 pages) must not be in its own result. */
-    assert(record.fresh < 16);
+    /* Nothing was mapped since: what the measuring itself takes for its work
+     * (ten pages are touched here) must not be in its own result. A sanitizer
+     * adds some of its own. */
+#ifdef __SANITIZE_ADDRESS__
+    enum { LIMIT = 16 };
+#else
+    enum { LIMIT = 4 };
+#endif
+    if (record.fresh >= LIMIT) {
+        printf("%lld new pages\n", (long long)record.fresh);
+    }
+    assert(record.fresh < LIMIT);
     /* At least the page of the stack that this function writes to. */
     assert(record.copied > 0 && count == (size_t)record.copied);
     uintptr_t stack = (uintptr_t)&record / cf_page_size() * cf_page_size();
@@ -265,6 +288,7 @@ check_scan(void)
     assert(cf_inherited_pages(&witness, &again) == -1 && errno == ENOMEM);
     cf_mem_fail_at(-1);
     assert(cf_inherited_pages(&witness, &again) == 0 && again == pages);
+    munmap(early, size);
     cf_witness_stop(&witness);
     cf_witness_stop(&witness);
     assert(!cf_witness_alive(&witness));
