@@ -24,6 +24,7 @@
 
 /* Keeps a slow path from spoiling the registers of the fast one it is called in. */
 #define CF_NOINLINE __attribute__((noinline))
+#define CF_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 #if PY_VERSION_HEX < 0x030A0000 || PY_VERSION_HEX >= 0x03100000
 #  error "cowfreeze supports CPython 3.10 to 3.15"

@@ -8,8 +8,8 @@
 #include "policy.h"
 #include "stack.h"
 
-/* How many objects are waited for while their memory comes (walk.c). */
-#define CF_COMING 16
+/* How many objects are met before they are looked at (walk.c). */
+#define CF_COMING 64
 #define CF_LAST_KEYS 32
 /* More types than this share one entry, and one line in the report. */
 #define CF_MAX_TYPES 65536
@@ -38,8 +38,8 @@ typedef struct {
 
     /* book-keeping of the walk */
     cf_stack todo;             /* objects whose edges are still to be followed */
-    PyObject *met[CF_COMING];  /* header on its way */
-    unsigned next_met;
+    PyObject *met[CF_COMING];  /* headers on their way */
+    size_t n_met;
     uintptr_t page_mask;       /* ~(page size - 1) */
     uintptr_t last_table_page[CF_N_SIZINGS];
     PyObject *last_keys[CF_LAST_KEYS]; /* of the dict before, by position */

@@ -184,6 +184,18 @@ warmth_of(PyTypeObject *type)
     return CF_WARM_NONE;
 }
 
+static cf_plainness
+plainness_of(PyTypeObject *type)
+{
+    if (type == &PyUnicode_Type) {
+        return CF_PLAIN_STR;
+    }
+    if (type == &PyLong_Type || type == &PyBool_Type) {
+        return CF_PLAIN_INT;
+    }
+    return type == &PyFloat_Type ? CF_PLAIN_FIXED : CF_NOT_PLAIN;
+}
+
 static uint16_t
 edges_of(PyTypeObject *type)
 {
@@ -252,9 +264,9 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
     if (info->decision != CF_TAKE && info->decision != CF_SKIP_BUFFER) {
         info->edges = 0; /* what is skipped is not looked into either */
     }
-    info->plain = info->decision == CF_TAKE && info->edges == 0
-                  && (type == &PyUnicode_Type || type == &PyLong_Type || type == &PyBool_Type
-                      || type == &PyFloat_Type);
+    if (info->decision == CF_TAKE) {
+        info->plain = (uint8_t)plainness_of(type);
+    }
     info->check_object = info->decision == CF_TAKE
                          && (type == &PyTuple_Type
                              || PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS));

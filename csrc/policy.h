@@ -64,13 +64,21 @@ typedef enum {
     CF_N_SIZINGS
 } cf_sizing;
 
+/* Exact strings and numbers: no edges, no GC header, always taken. */
+typedef enum {
+    CF_NOT_PLAIN = 0,
+    CF_PLAIN_STR,
+    CF_PLAIN_INT,
+    CF_PLAIN_FIXED,
+} cf_plainness;
+
 typedef struct {
     PyTypeObject *type;
     uint16_t edges;
     uint8_t decision;   /* cf_decision */
     uint8_t warmth;    /* cf_warmth */
     uint8_t sizing;    /* cf_sizing */
-    bool plain;        /* exact str or number: no edges, no GC header, always taken */
+    uint8_t plain;     /* cf_plainness */
     bool boundary;     /* with roots: marked, not walked */
     bool gc;           /* instances have a GC header (asked per object if tp_is_gc) */
     bool keep_tracked; /* functions: the collector's list is how they are found again */

@@ -3,8 +3,8 @@
  *   roots -> todo [ A ][ B ][ C, from item 256 ] ...      a stack of words: object, or
  *              |                                          position and (object | 1)
  *              v pop, follow the edges
- *            met  [ o o o o o o o o ]   ring; the headers are being fetched
- *              v CF_COMING edges later
+ *            met  [ o o o o o o o o ]   the headers are being fetched
+ *              v all of them, when CF_COMING have been met
  *            settle: new? decide, warm, mark, untrack; push if it has edges
  *
  * What is "new"? A plain object (exact str, int, float) is, if it is not
@@ -16,8 +16,9 @@
  * is safe only because nothing can fail: all memory that a walk can need is
  * reserved first (plan.c, I1).
  *
- * Memory is what a walk waits for, so a new object is not looked at when it is
- * met, but a few objects later, when its header has arrived.
+ * Memory is what a walk waits for, so an object is not looked at when it is
+ * met, but a little later, when its header has arrived. Nothing that settles
+ * an object may meet another one: types that are new go to todo.
  *
  * Depth costs stack words, never C stack, and every object is pushed once.
  * Wide containers are taken in portions, so that a list of ten million lists
@@ -40,18 +41,15 @@
 #define NEW_DICT 4u /* its table is still to be counted */
 #define TAGS 7u
 
-static inline void discover(cf_plan *plan, PyObject *op);
-
-/* A type that is met for the first time is discovered itself: readers count
- * it. That recurses only along type(type(...)), as deep as metaclasses are
- * stacked. */
-static cf_typeinfo *
+/* A type that is met for the first time is an object to settle, too: readers
+ * count it. */
+static CF_NOINLINE cf_typeinfo *
 meet_type(cf_plan *plan, PyTypeObject *type)
 {
     bool new;
     cf_typeinfo *info = cf_plan_find_type_slowly(plan, type, &new);
     if (new) {
-        discover(plan, (PyObject *)type);
+        cf_stack_push(&plan->todo, (uintptr_t)type | NOT_SETTLED);
     }
     return info;
 }
@@ -156,79 +154,86 @@ settle_with_edges(cf_plan *plan, cf_typeinfo *info, PyObject *op)
     cf_stack_push(&plan->todo, (uintptr_t)op | tag);
 }
 
-/* The same for an exact str, int, float or bool: no edges, no GC header, always
- * taken. Most of all objects; every instruction here counts. */
-static CF_NOINLINE void
-settle_plain(cf_plan *plan, cf_typeinfo *info, PyObject *op)
+/* Mark a plain object of SIZE bytes. */
+static inline void
+settle_plain(cf_plan *plan, cf_typeinfo *info, PyObject *op, size_t size)
 {
+    uintptr_t start = (uintptr_t)op;
     if (plan->dry_run && !cf_objset_add(&plan->seen, op)) {
         return; /* nothing marks it */
     }
-    bool is_str = info->sizing == CF_SIZE_STR;
-    size_t size = is_str                          ? cf_str_size(op)
-                  : info->sizing == CF_SIZE_FIXED ? (size_t)info->basic_size
-                                                  : cf_int_size(op);
-    uintptr_t start = (uintptr_t)op;
     info->count++;
     info->bytes += size;
     cf_objset_mark_page(&plan->seen, start);
-    if ((start ^ (start + size - 1)) & plan->page_mask) {
+    if (CF_UNLIKELY((start ^ (start + size - 1)) & plan->page_mask)) {
         (void)cf_pageset_add(plan->tables, start, start + size);
     }
-    if (plan->dry_run) {
-        return;
+    if (!plan->dry_run) {
+        cf_header_freeze(op);
     }
-    if (is_str) {
-        plan->unwarmed += cf_warm_str(op) != CF_IS_WARM;
-        cf_str_prepare(op);
-    }
-    cf_header_freeze(op);
 }
 
-/* Decide about OP, which was met a moment ago. */
-static CF_NOINLINE void
+static inline void
+settle_str(cf_plan *plan, cf_typeinfo *info, PyObject *op)
+{
+    /* Also of an interpreter's own that was never hashed so far. */
+    if (!plan->dry_run && ((PyASCIIObject *)op)->hash == -1
+        && cf_warm_str(op) != CF_IS_WARM) {
+        plan->unwarmed++;
+    }
+    if (!cf_header_done(op)) {
+        if (!plan->dry_run) {
+            cf_str_prepare(op);
+        }
+        settle_plain(plan, info, op, cf_str_size(op));
+    }
+}
+
+/* Decide about OP. Most objects are plain; every instruction here counts. */
+static inline void
 settle(cf_plan *plan, PyObject *op)
 {
     cf_typeinfo *info = find_type(plan, Py_TYPE(op));
-    if (info->plain) {
+    switch (info->plain) {
+    case CF_PLAIN_STR:
+        settle_str(plan, info, op);
+        break;
+    case CF_PLAIN_INT:
         if (!cf_header_done(op)) {
-            settle_plain(plan, info, op);
+            settle_plain(plan, info, op, cf_int_size(op));
         }
-        else if (info->sizing == CF_SIZE_STR && ((PyASCIIObject *)op)->hash == -1
-                 && !plan->dry_run) {
-            (void)cf_warm_str(op); /* the interpreter's own, never hashed so far */
+        break;
+    case CF_PLAIN_FIXED:
+        if (!cf_header_done(op)) {
+            settle_plain(plan, info, op, (size_t)info->basic_size);
         }
-    }
-    else {
+        break;
+    default:
         settle_with_edges(plan, info, op);
     }
 }
 
-/* OP is referred to. Ask for its memory, and settle the object that was met
- * CF_COMING edges ago. */
+/* Settle what was met. */
+static CF_NOINLINE void
+settle_met(cf_plan *plan)
+{
+    size_t n = plan->n_met;
+    for (size_t i = 0; i < n; i++) {
+        settle(plan, plan->met[i]);
+    }
+    plan->n_met = 0;
+}
+
+/* OP is referred to. Ask for its memory; it is settled when CF_COMING objects
+ * have been met. */
 static inline void
 discover(cf_plan *plan, PyObject *op)
 {
     __builtin_prefetch((const char *)op - 16, 1); /* GC header, type */
     __builtin_prefetch((const char *)op + 32, 1); /* sizes */
-    PyObject **place = &plan->met[plan->next_met++ % CF_COMING];
-    PyObject *waited_for = *place;
-    *place = op;
-    if (waited_for != NULL) {
-        settle(plan, waited_for);
-    }
-}
-
-static void
-settle_all(cf_plan *plan)
-{
-    for (int i = 0; i < CF_COMING; i++) {
-        PyObject **place = &plan->met[plan->next_met++ % CF_COMING];
-        PyObject *op = *place;
-        *place = NULL;
-        if (op != NULL) {
-            settle(plan, op);
-        }
+    plan->met[plan->n_met++] = op;
+    if (CF_UNLIKELY(plan->n_met == CF_COMING)) {
+        settle_met(plan);
     }
 }
 
@@ -351,7 +356,7 @@ drain(cf_plan *plan)
             PyObject *op = (PyObject *)(word & ~(uintptr_t)TAGS);
             Py_ssize_t from = 0;
             if (word & NOT_SETTLED) {
-                settle(plan, op);
+                discover(plan, op);
                 continue;
             }
             if (word & POSITION_FOLLOWS) {
@@ -362,7 +367,7 @@ drain(cf_plan *plan)
             }
             expand(plan, op, from, depth);
         }
-        settle_all(plan);
+        settle_met(plan);
     } while (plan->todo.used > 0);
 }
 
