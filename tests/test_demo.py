@@ -310,7 +310,7 @@ def test_three_ways_on_own_data(user_data: str) -> None:
         assert frozen["frozen_copied_pages"] <= 16
         # What the interpreter writes between fork and target belongs to any fork and is bounded
         # apart, so that neither limit hides a change of the other.
-        assert frozen["copied_bytes"] - frozen["startup_bytes"] <= 256 * KIB
+        assert frozen["copied_bytes"] <= 256 * KIB
         assert frozen["startup_bytes"] <= 2048 * KIB
         assert frozen["cluster_pss"] < plain["cluster_pss"]
     else:

@@ -25,9 +25,11 @@ class WayResult:
     """One way to fork. Sizes in bytes, times in seconds; None is "unknown" or "does not apply".
 
     copied_bytes, startup_bytes, frozen_copied_pages, read_seconds and collect_seconds are those of
-    the worker with the largest figure. copied_bytes and frozen_copied_pages count from the fork on;
-    startup_bytes is the part that the interpreter copied before the worker began to read. data_bytes is how much the resident set grew while the data was
-    built. `content` is what each worker read: containers, strings, other values, checksum.
+    the worker with the largest figure. copied_bytes is what the worker's own work copied;
+    startup_bytes is what os.fork and its hooks copy in any Python program before the worker's first
+    line runs; frozen_copied_pages counts both. data_bytes is how much the resident set grew while
+    the data was built. `content` is what each worker read: containers, strings, other values,
+    checksum.
     """
 
     way: str
@@ -49,15 +51,27 @@ class WayResult:
     reasons: tuple[str, ...] = ()
 
     @property
+    def copied_in_all_bytes(self) -> int | None:
+        """From the fork on: by the fork itself and by the work. At most: the two may come from
+        different workers."""
+        if self.copied_bytes is None or self.startup_bytes is None:
+            return None
+        return self.copied_bytes + self.startup_bytes
+
+    @property
     def copied_share(self) -> float | None:
-        """Copied bytes per byte of data; above 1 when interpreter pages were copied as well."""
+        """Bytes copied by the work per byte of data."""
         if self.copied_bytes is None or not self.data_bytes:
             return None
         return self.copied_bytes / self.data_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields and `copied_share`, ready for JSON."""
-        return {**dataclasses.asdict(self), "copied_share": self.copied_share}
+        """The fields, `copied_in_all_bytes` and `copied_share`, ready for JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "copied_in_all_bytes": self.copied_in_all_bytes,
+            "copied_share": self.copied_share,
+        }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> WayResult:
@@ -141,7 +155,8 @@ def table_text(result: DemoResult) -> str:
     """RESULT for people: title, table, notes, conclusion.
 
     "unknown" is a figure that could not be measured; a dash is one that does not exist in that way.
-    Start-up is shown beside the total, because no freeze of data can lower it.
+    What the fork itself copies stands beside what the work copies, because no freeze of data can
+    lower it: the interpreter's hooks write about half a MiB in every forked child.
     """
     rows = [
         (
@@ -164,7 +179,7 @@ def table_text(result: DemoResult) -> str:
     columns = (
         "way",
         "copied per worker",
-        "at start-up",
+        "and by the fork",
         "of data",
         "frozen pages copied",
         "cluster PSS",

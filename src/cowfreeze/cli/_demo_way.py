@@ -79,7 +79,7 @@ def _run(way: str, path: str | None, workers: int, tell: Callable[..., None]) ->
         records=len(_data) if hasattr(_data, "__len__") else 1,
         data_bytes=data_bytes,
         content=readings[0].content,
-        copied_bytes=_worst(result, "startup_pages", "copied_pages", unit=result.page_size),
+        copied_bytes=_worst(result, "copied_pages", unit=result.page_size),
         startup_bytes=_worst(result, "startup_pages", unit=result.page_size),
         # Without frozen objects there is no such page to count: 0 would look like a success.
         frozen_copied_pages=(
