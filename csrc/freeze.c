@@ -259,7 +259,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         cf_outcome_clear(outcome);
         PyErr_SetString(PyExc_MemoryError,
                         "cowfreeze.freeze() could not reserve address space for its book-keeping "
-                        "(about half of what the process has mapped); nothing was changed. Raise "
+                        "(about two thirds of what the process has mapped); nothing was changed. Raise "
                         "the limit on address space (ulimit -v), or free memory");
         goto done;
     }

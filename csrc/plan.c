@@ -94,7 +94,7 @@ cf_plan_reserve(cf_plan *plan)
     if (cf_pageset_reserve_regions(plan->tables, plan->n_regions) < 0
         || cf_objset_reserve(&plan->seen, plan->ranges, plan->n_ranges) < 0
         || cf_stack_reserve(&plan->todo, words) < 0
-        || cf_stack_reserve(&plan->codes, words) < 0) {
+        || cf_stack_reserve(&plan->codes, words / 8) < 0) { /* they are large */
         goto error;
     }
     return 0;

@@ -10,8 +10,6 @@ import sys
 import pytest
 from _child import run_in_child
 
-both = pytest.mark.parametrize("whole_heap", [False, True], ids=["roots", "whole_heap"])
-
 
 @pytest.mark.parametrize("before", [False, True], ids=["cold", "warm"])
 def test_everything_goes_on_working(before: bool) -> None:
@@ -32,9 +30,8 @@ def test_workers_read_a_frozen_heap_without_copying_it() -> None:
     assert result["copied"] <= 0.01 * result["pages"]
 
 
-@both
-def test_while_something_is_being_built(whole_heap: bool) -> None:
-    result = run_in_child("whole", "half_built", whole_heap)
+def test_while_something_is_being_built() -> None:
+    result = run_in_child("whole", "half_built")
     assert result["n"] > 80
     assert result["wrong"] == []
 

@@ -134,8 +134,9 @@ def python_memory(whole_heap: bool) -> dict[str, Any]:
     roots = () if whole_heap else (graph.rows,)
     cowfreeze.freeze(dry_run=True)  # imports that the first call makes
     outcomes: dict[str, int] = {}
-    for persistent in (False, True):
-        for n in range(1, 120):
+    enough = 400  # allocations that a freeze needs; found out by the first round
+    for persistent in (True, False):
+        for n in range(1, enough):
 
             def attempt(n: int = n, persistent: bool = persistent) -> int:
                 _testcapi.set_nomemory(n, 0 if persistent else n + 1)
@@ -153,6 +154,9 @@ def python_memory(whole_heap: bool) -> dict[str, Any]:
             status = _forked(attempt)
             word = {0: "frozen", 1: "MemoryError"}.get(status, f"status {status} at {n}")
             outcomes[word] = outcomes.get(word, 0) + 1
+            if status == 0 and persistent:
+                enough = n + 1
+                break
     return outcomes
 
 
