@@ -32,7 +32,7 @@ typedef enum {
     CF_SKIP_HANDLE,    /* connections, mmap, selectors: what must be closed */
     CF_SKIP_TASK,
     CF_SKIP_CONTEXT,
-    CF_SKIP_EXCEPTION, /* with a traceback: would pin its frames */
+    CF_SKIP_EXCEPTION, /* with a traceback: would keep its frames */
     CF_SKIP_UNFINISHED, /* a tuple that a C function is still filling */
     CF_SKIP_REQUESTED, /* freeze(skip=...) */
     CF_N_DECISIONS
