@@ -42,6 +42,8 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
 
 csrc = Path("csrc")
 compile_args = ["-std=c11", "-Wall", "-Wextra", "-O2", "-fvisibility=hidden", "-g1"]
+# Cython's generated type slots do not name the fields that 3.15 added.
+compile_args.append("-Wno-missing-field-initializers")
 link_args: list[str] = []
 undef: list[str] = []
 define: list[tuple[str, str | None]] = []

@@ -16,8 +16,7 @@
  * Only public calls are used; the pool header's counter is read, and checked
  * first to count as expected.
  */
-#define _GNU_SOURCE
-#include "seal.h"
+#include "seal.h" /* first: Python.h defines _GNU_SOURCE, which madvise wants */
 
 #include <string.h>
 #include <sys/mman.h>
