@@ -130,9 +130,9 @@ def python_memory(whole_heap: bool) -> dict[str, Any]:
         import _testcapi
     except ImportError:
         needs(False, "this Python has no _testcapi")
+    cowfreeze.freeze([1.5], dry_run=True)  # imports that the first call makes
     graph = Graph()
     roots = () if whole_heap else (graph.rows,)
-    cowfreeze.freeze(dry_run=True)  # imports that the first call makes
     outcomes: dict[str, int] = {}
     enough = 400  # allocations that a freeze needs; found out by the first round
     for persistent in (True, False):
