@@ -134,10 +134,12 @@ walk(cf_plan *plan, PyObject *roots, PyObject *all)
         cf_walk_from(plan, PyTuple_GET_ITEM(roots, i));
     }
     if (plan->whole_heap) {
-        for (Py_ssize_t i = 0; all != NULL && i < PyList_GET_SIZE(all); i++) {
-            cf_walk_from(plan, PyList_GET_ITEM(all, i));
+        if (all != NULL) {
+            cf_walk_list(plan, all);
         }
-        cf_walk_collector(plan);
+        else {
+            cf_walk_collector(plan);
+        }
         PyObject *modules = PyImport_GetModuleDict();
         PyObject *builtins = PyEval_GetBuiltins();
         if (modules != NULL) {
@@ -146,6 +148,7 @@ walk(cf_plan *plan, PyObject *roots, PyObject *all)
         if (builtins != NULL) {
             cf_walk_from(plan, builtins);
         }
+        cf_walk_left_over(plan, all);
     }
     cf_walk_finish(plan);
 }
@@ -190,6 +193,7 @@ count(const cf_plan *plan, cf_outcome *outcome)
 {
     memcpy(outcome->skipped, plan->skipped_by, sizeof(outcome->skipped));
     outcome->unwarmed = plan->unwarmed;
+    outcome->records = plan->records;
     for (size_t i = 0; i < plan->n_infos; i++) {
         const cf_typeinfo *info = &plan->infos[i];
         if (info->count > 0) {

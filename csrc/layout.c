@@ -17,6 +17,7 @@
 
 #define _PY_DATETIME_IMPL /* the structs only, not a static pointer to the API */
 #include <datetime.h>
+#include <stddef.h>
 #include <string.h>
 
 cf_layouts cf_layout;
@@ -340,6 +341,36 @@ cf_layout_add_ndarray(PyObject *array, PyObject *view, PyObject *dtype, PyObject
     return 1;
 }
 
+/* NPY_ITEM_REFCOUNT, the lowest flag of a dtype, is in the byte behind the
+ * byte order (numpy 1) or in a word behind the alignment (numpy 2). */
+static bool
+counts_items(PyObject *array, Py_ssize_t offset)
+{
+    return (((const char *)((cf_ndarray *)array)->descr)[offset] & 1) != 0;
+}
+
+void
+cf_layout_add_records(PyObject *records, PyObject *numbers)
+{
+    static const Py_ssize_t candidates[] = {offsetof(cf_ndarray_descr, former_flags),
+                                            sizeof(cf_ndarray_descr)};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(candidates); i++) {
+        if (counts_items(records, candidates[i]) && !counts_items(numbers, candidates[i])) {
+            cf_layout.dtype_flags = candidates[i];
+        }
+    }
+}
+
+bool
+cf_layout_has_object_fields(PyObject *array)
+{
+    const cf_ndarray_descr *descr = (cf_ndarray_descr *)((cf_ndarray *)array)->descr;
+    if (((cf_ndarray *)array)->base != NULL || descr == NULL || descr->kind != 'V') {
+        return false; /* of a view, its base decides */
+    }
+    return cf_layout.dtype_flags == 0 || counts_items(array, cf_layout.dtype_flags);
+}
+
 /* TYPE if it is implemented in C without the collector (the layout of
  * datetime.h), else NULL. */
 static PyTypeObject *
@@ -365,12 +396,8 @@ cf_layout_set_datetime(PyObject *datetime, PyObject *date, PyObject *time,
 void
 cf_layout_set_decimal(PyObject *decimal)
 {
-    if (PyType_Check(decimal)
-        && !PyType_HasFeature((PyTypeObject *)decimal, Py_TPFLAGS_HEAPTYPE)) {
+    if (PyType_Check(decimal)) {
         cf_layout.decimal = (PyTypeObject *)decimal;
-    }
-    else if (PyType_Check(decimal) && !PyType_IS_GC((PyTypeObject *)decimal)) {
-        cf_layout.decimal = (PyTypeObject *)decimal; /* 3.12+: a heap type, written in C */
     }
 }
 

@@ -23,6 +23,7 @@ typedef struct {
     PyTypeObject *managed_buffer; /* the type behind every memoryview */
     PyObject *name_doc;          /* interned "__doc__" (3.10, 3.11: version tags) */
     PyTypeObject *ndarray;       /* NULL until numpy is seen and fits */
+    Py_ssize_t dtype_flags;      /* where a dtype has its flags; 0: unknown */
     PyTypeObject *datetime;      /* NULL until datetime is seen and fits */
     PyTypeObject *date, *time, *timedelta, *timezone;
     PyTypeObject *decimal;
@@ -45,8 +46,14 @@ int cf_layout_add_hidden(PyObject *sample, PyObject *const *values, int n);
  * ARRAY[1:]. Returns 1 if cf_ndarray fits, else 0. */
 int cf_layout_add_ndarray(PyObject *array, PyObject *view, PyObject *dtype, PyObject *marker);
 
-/* datetime and decimal types whose hash is cached in the instance. Types
- * written in Python are passed over. */
+/* numpy: RECORDS is an array of a structured dtype with an object field,
+ * NUMBERS one without. Finds where a dtype says so: without it the answer of
+ * cf_layout_has_object_fields is yes for every structured array. */
+void cf_layout_add_records(PyObject *records, PyObject *numbers);
+bool cf_layout_has_object_fields(PyObject *array);
+
+/* datetime and decimal types whose hash is cached in the instance. Of datetime
+ * the version written in Python is passed over; DECIMAL is _decimal.Decimal. */
 void cf_layout_set_datetime(PyObject *datetime, PyObject *date, PyObject *time,
                             PyObject *timedelta, PyObject *timezone);
 void cf_layout_set_decimal(PyObject *decimal);

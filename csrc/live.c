@@ -32,21 +32,8 @@ cf_opcodes cf_opcode;
 /* -- references on stacks ------------------------------------------------ */
 
 #if CF_HAS_STACKREFS
-#  define MAX_GENERATOR_CHAIN 1000 /* yield from, await: deeper ones stay as they are */
-
-static cf_frame *
-frame_of_generator(PyObject *op)
-{
-    if (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op)) {
-        return (cf_frame *)((char *)op + cf_layout.generator_frame);
-    }
-    return NULL;
-}
-
-/* Tag the slots of FRAME. A suspended generator in a slot has a frame of its
- * own; the last one met is left in *INNER. */
 static size_t
-tag_frame(cf_frame *frame, cf_frame **inner)
+tag_frame(cf_frame *frame)
 {
     size_t tagged = 0;
     if (frame->stackpointer == NULL || frame->owner >= CF_FRAME_OF_INTERPRETER) {
@@ -54,19 +41,25 @@ tag_frame(cf_frame *frame, cf_frame **inner)
     }
     for (uintptr_t *slot = frame->localsplus; slot < frame->stackpointer; slot++) {
         PyObject *op = (PyObject *)(*slot & ~(uintptr_t)CF_REF_TAG_BITS);
-        if (op == NULL || (*slot & CF_REF_TAG_BITS) == CF_REF_TAG_BITS) {
-            continue; /* NULL, or a tagged int */
+        if (op == NULL || (*slot & CF_REF_TAG_BITS) != 0) {
+            continue; /* NULL, not counted already, or a tagged int */
         }
         if (cf_header_untouched(op)) {
-            tagged += (*slot & CF_REF_UNCOUNTED) == 0;
             *slot |= CF_REF_UNCOUNTED;
-        }
-        cf_frame *generator_frame = frame_of_generator(op);
-        if (generator_frame != NULL) {
-            *inner = generator_frame;
+            tagged++;
         }
     }
     return tagged;
+}
+
+static int
+tag_generator(PyObject *op, void *arg)
+{
+    /* A finished one has an empty frame. */
+    if (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op)) {
+        *(size_t *)arg += tag_frame((cf_frame *)((char *)op + cf_layout.generator_frame));
+    }
+    return 1;
 }
 #endif
 
@@ -80,18 +73,10 @@ cf_live_tag_references(void)
     }
     for (cf_frame *frame = cf_current_frame(PyThreadState_Get()); frame != NULL;
          frame = frame->previous) {
-        cf_frame *inner = NULL;
-        tagged += tag_frame(frame, &inner);
-        for (int depth = 0; inner != NULL && depth < MAX_GENERATOR_CHAIN; depth++) {
-            cf_frame *next = NULL;
-            /* A finished generator has no code any more. */
-            if ((inner->f_executable & ~(uintptr_t)CF_REF_TAG_BITS) == 0) {
-                break;
-            }
-            tagged += tag_frame(inner, &next);
-            inner = next == inner ? NULL : next;
-        }
+        tagged += tag_frame(frame);
     }
+    /* Never marked and never untracked, so the collector knows all of them. */
+    cf_gc_visit_objects(tag_generator, &tagged);
 #endif
     return tagged;
 }
@@ -163,16 +148,24 @@ patch_code(PyCodeObject *code, patching *state)
     }
 }
 
+static void
+patch_frame(const cf_frame *frame, patching *state)
+{
+    PyObject *code = (PyObject *)(frame->f_executable & ~(uintptr_t)CF_REF_TAG_BITS);
+    if (code != NULL && PyCode_Check(code)) {
+        patch_code((PyCodeObject *)code, state);
+    }
+}
+
 static int
 patch_owner(PyObject *op, void *arg)
 {
     if (PyFunction_Check(op)) {
         patch_code((PyCodeObject *)PyFunction_GET_CODE(op), arg);
     }
-    else if (PyGen_CheckExact(op)) {
-        PyCodeObject *code = PyGen_GetCode((PyGenObject *)op);
-        patch_code(code, arg);
-        Py_DECREF(code);
+    else if (cf_layout.frames
+             && (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op))) {
+        patch_frame((cf_frame *)((char *)op + cf_layout.generator_frame), arg);
     }
     return 1;
 }
@@ -187,11 +180,7 @@ patch_frames(patching *state)
     for (; tstate != NULL; tstate = PyThreadState_Next(tstate)) {
         for (cf_frame *frame = cf_current_frame(tstate); frame != NULL;
              frame = frame->previous) {
-            PyObject *code =
-                (PyObject *)(frame->f_executable & ~(uintptr_t)CF_REF_TAG_BITS);
-            if (code != NULL && PyCode_Check(code)) {
-                patch_code((PyCodeObject *)code, state);
-            }
+            patch_frame(frame, state);
         }
     }
 }

@@ -5,8 +5,8 @@
 #include "compat.h"
 #include "stack.h"
 
-/* 3.14 and later: tag the references that live frames of this thread hold to
- * frozen objects, so that using them in a worker does not count. Returns how
+/* 3.14 and later: tag the references that live frames of this thread and all
+ * suspended generators hold to frozen objects, so that using them in a worker does not count. Returns how
  * many were tagged. Does nothing on older versions. Cannot fail. */
 size_t cf_live_tag_references(void);
 

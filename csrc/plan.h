@@ -33,6 +33,7 @@ typedef struct {
     cf_pageset *tables;        /* pages of what lies outside the objects' first page */
     size_t skipped_by[CF_N_DECISIONS];
     size_t unwarmed;
+    size_t records;            /* numpy arrays with object fields, which are not followed */
     cf_typeinfo *infos;        /* by order of arrival; entries never move */
     size_t n_infos;
 

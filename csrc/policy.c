@@ -78,7 +78,7 @@ static const char *const decision_names[CF_N_DECISIONS] = {
     [CF_SKIP_TASK] = "task or future",
     [CF_SKIP_CONTEXT] = "context",
     [CF_SKIP_EXCEPTION] = "exception with a traceback",
-    [CF_SKIP_UNFINISHED] = "tuple still being built",
+    [CF_SKIP_UNFINISHED] = "tuple in use by C code",
     [CF_SKIP_REQUESTED] = "skip=",
 };
 
@@ -276,8 +276,7 @@ cf_decision
 cf_policy_object(const cf_typeinfo *info, PyObject *op)
 {
     if (info->type == &PyTuple_Type) {
-        /* tuple(iterator) tracks its result before it is full; marked now, the
-         * final resize would fail. Its free end is NULL. */
+        /* Still being filled (see cf_walk_collector): its free end is NULL. */
         Py_ssize_t size = PyTuple_GET_SIZE(op);
         if (size > 0
             && (PyTuple_GET_ITEM(op, size - 1) == NULL || PyTuple_GET_ITEM(op, 0) == NULL)) {

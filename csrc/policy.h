@@ -33,7 +33,7 @@ typedef enum {
     CF_SKIP_TASK,
     CF_SKIP_CONTEXT,
     CF_SKIP_EXCEPTION, /* with a traceback: would keep its frames */
-    CF_SKIP_UNFINISHED, /* a tuple that a C function is still filling */
+    CF_SKIP_UNFINISHED, /* a tuple that a C function may still be filling */
     CF_SKIP_REQUESTED, /* freeze(skip=...) */
     CF_N_DECISIONS
 } cf_decision;

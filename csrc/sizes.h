@@ -76,8 +76,11 @@ cf_extent_of(cf_extent *extent, const cf_typeinfo *info, PyObject *op)
         size += cf_int_digits(op) * sizeof(digit); /* a subclass, with a body of its own */
         break;
     case CF_SIZE_LIST:
-        extent->table = ((PyListObject *)op)->ob_item;
-        extent->table_size = (size_t)((PyListObject *)op)->allocated * sizeof(PyObject *);
+        if (((PyListObject *)op)->allocated > 0) { /* -1 while it is being sorted */
+            extent->table = ((PyListObject *)op)->ob_item;
+            extent->table_size =
+                (size_t)((PyListObject *)op)->allocated * sizeof(PyObject *);
+        }
         break;
     case CF_SIZE_SET: {
         PySetObject *set = (PySetObject *)op;

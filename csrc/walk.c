@@ -31,187 +31,9 @@
 
 #include "edges.h"
 #include "layout.h"
-#include "sizes.h"
-#include "warm.h"
+#include "settle.h"
 
 #define PORTION 256
-/* Tags on the words of todo; objects lie on 8-byte boundaries. */
-#define POSITION_FOLLOWS 1u
-#define NOT_SETTLED 2u
-#define NEW_DICT 4u /* its table is still to be counted */
-#define TAGS 7u
-
-/* A type that is met for the first time is an object to settle, too: readers
- * count it. */
-static CF_NOINLINE cf_typeinfo *
-meet_type(cf_plan *plan, PyTypeObject *type)
-{
-    bool new;
-    cf_typeinfo *info = cf_plan_find_type_slowly(plan, type, &new);
-    if (new) {
-        cf_stack_push(&plan->todo, (uintptr_t)type | NOT_SETTLED);
-    }
-    return info;
-}
-
-static inline cf_typeinfo *
-find_type(cf_plan *plan, PyTypeObject *type)
-{
-    cf_type_way *way = cf_plan_type_way(plan, type);
-    return way->type == type ? way->info : meet_type(plan, type);
-}
-
-/* Bytes of OP; pages beyond its first one are remembered. */
-static size_t
-measure(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
-{
-    cf_extent extent;
-    cf_extent_of(&extent, info, op);
-    if (extent.table_size > 0) {
-        cf_plan_add_table(plan, (cf_sizing)info->sizing, extent.table, extent.table_size);
-    }
-    if ((extent.start ^ (extent.end - 1)) & plan->page_mask) {
-        (void)cf_pageset_add(plan->tables, extent.start, extent.end);
-    }
-    return extent.end - extent.start + extent.table_size;
-}
-
-/* Warm, mark and untrack OP. */
-static inline void
-take(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
-{
-    if (info->warmth != CF_WARM_NONE) {
-        switch (cf_warm(op, (cf_warmth)info->warmth)) {
-        case CF_IS_WARM:
-            break;
-        case CF_STAYS_COLD:
-            plan->unwarmed++;
-            break;
-        case CF_WARM_LATER:
-            plan->deferred = true;
-            break;
-        }
-    }
-    if (!cf_header_done(op)) {
-        if (info->warmth == CF_WARM_STR) {
-            cf_str_prepare(op);
-        }
-        cf_header_freeze(op);
-    }
-    if (info->gc && (info->warmth != CF_WARM_TYPE || PyObject_IS_GC(op))
-        && !(info->keep_tracked && plan->keep_functions_tracked)) {
-        PyObject_GC_UnTrack(op); /* only reads, if it is untracked already */
-    }
-}
-
-static void
-pass_over(cf_plan *plan, PyObject *op, cf_decision decision)
-{
-    plan->skipped_by[decision]++;
-    if (decision == CF_SKIP_BUFFER) {
-        cf_stack_push(&plan->todo, (uintptr_t)op);
-    }
-}
-
-/* Decide about OP, which is not plain. */
-static CF_NOINLINE void
-settle_with_edges(cf_plan *plan, cf_typeinfo *info, PyObject *op)
-{
-    if (!cf_objset_add(&plan->seen, op)) {
-        return;
-    }
-    cf_decision decision =
-        info->check_object ? cf_policy_object(info, op) : (cf_decision)info->decision;
-    if (decision != CF_TAKE) {
-        pass_over(plan, op, decision);
-        return;
-    }
-    unsigned tag = 0;
-    if (!cf_header_done(op)) {
-        size_t size = measure(plan, info, op);
-        info->count++;
-        info->bytes += size;
-        cf_objset_mark_page(&plan->seen, (uintptr_t)op);
-        tag = info->sizing == CF_SIZE_DICT ? NEW_DICT : 0;
-    }
-    if (!plan->dry_run) {
-        take(plan, info, op);
-    }
-    if (info->edges == 0) {
-        return;
-    }
-    if (info->edges & CF_EDGE_CODE) {
-        cf_stack_push(&plan->codes, (uintptr_t)op);
-    }
-    if (info->boundary && !plan->whole_heap && !(info->edges & CF_EDGE_TYPE)) {
-        return;
-    }
-    if (info->edges & CF_EDGE_DICT) {
-        /* Read when OP is popped: let it come meanwhile. */
-        __builtin_prefetch(((PyDictObject *)op)->ma_keys);
-        __builtin_prefetch((const char *)((PyDictObject *)op)->ma_keys + 64);
-    }
-    cf_stack_push(&plan->todo, (uintptr_t)op | tag);
-}
-
-/* Mark a plain object of SIZE bytes. */
-static inline void
-settle_plain(cf_plan *plan, cf_typeinfo *info, PyObject *op, size_t size)
-{
-    uintptr_t start = (uintptr_t)op;
-    if (plan->dry_run && !cf_objset_add(&plan->seen, op)) {
-        return; /* nothing marks it */
-    }
-    info->count++;
-    info->bytes += size;
-    cf_objset_mark_page(&plan->seen, start);
-    if (CF_UNLIKELY((start ^ (start + size - 1)) & plan->page_mask)) {
-        (void)cf_pageset_add(plan->tables, start, start + size);
-    }
-    if (!plan->dry_run) {
-        cf_header_freeze(op);
-    }
-}
-
-static inline void
-settle_str(cf_plan *plan, cf_typeinfo *info, PyObject *op)
-{
-    /* Also of an interpreter's own that was never hashed so far. */
-    if (!plan->dry_run && ((PyASCIIObject *)op)->hash == -1
-        && cf_warm_str(op) != CF_IS_WARM) {
-        plan->unwarmed++;
-    }
-    if (!cf_header_done(op)) {
-        if (!plan->dry_run) {
-            cf_str_prepare(op);
-        }
-        settle_plain(plan, info, op, cf_str_size(op));
-    }
-}
-
-/* Decide about OP. Most objects are plain; every instruction here counts. */
-static inline void
-settle(cf_plan *plan, PyObject *op)
-{
-    cf_typeinfo *info = find_type(plan, Py_TYPE(op));
-    switch (info->plain) {
-    case CF_PLAIN_STR:
-        settle_str(plan, info, op);
-        break;
-    case CF_PLAIN_INT:
-        if (!cf_header_done(op)) {
-            settle_plain(plan, info, op, cf_int_size(op));
-        }
-        break;
-    case CF_PLAIN_FIXED:
-        if (!cf_header_done(op)) {
-            settle_plain(plan, info, op, (size_t)info->basic_size);
-        }
-        break;
-    default:
-        settle_with_edges(plan, info, op);
-    }
-}
 
 /* Settle what was met. */
 static CF_NOINLINE void
@@ -250,7 +72,7 @@ static void
 push_rest(cf_plan *plan, PyObject *op, Py_ssize_t position)
 {
     cf_stack_push(&plan->todo, (uintptr_t)position);
-    cf_stack_push(&plan->todo, (uintptr_t)op | POSITION_FOLLOWS);
+    cf_stack_push(&plan->todo, (uintptr_t)op | CF_POSITION_FOLLOWS);
 }
 
 static void
@@ -353,16 +175,16 @@ drain(cf_plan *plan)
     do {
         while (plan->todo.used > 0) {
             uintptr_t word = cf_stack_pop(&plan->todo);
-            PyObject *op = (PyObject *)(word & ~(uintptr_t)TAGS);
+            PyObject *op = (PyObject *)(word & ~(uintptr_t)CF_TAGS);
             Py_ssize_t from = 0;
-            if (word & NOT_SETTLED) {
+            if (word & CF_NOT_SETTLED) {
                 discover(plan, op);
                 continue;
             }
-            if (word & POSITION_FOLLOWS) {
+            if (word & CF_POSITION_FOLLOWS) {
                 from = (Py_ssize_t)cf_stack_pop(&plan->todo);
             }
-            if (word & NEW_DICT) {
+            if (word & CF_NEW_DICT) {
                 find_type(plan, Py_TYPE(op))->bytes += measure_dict_table(plan, op);
             }
             expand(plan, op, from, depth);
@@ -387,12 +209,30 @@ cf_walk_from(cf_plan *plan, PyObject *op)
 }
 
 /* Only noted down here: untracking the object that the collector is looking at
- * would end its list. */
+ * would end its list.
+ *
+ * Tuples are taken only if something refers to them. The others are known to C
+ * code or to a frame alone, and may still be in the making: tuple(iterator)
+ * tracks its result, fills it and resizes it at the end, which fails if it has
+ * become immortal. It cannot be told from a finished one when it happens to be
+ * full. */
 static int
 visit_collected(PyObject *op, void *arg)
 {
     cf_plan *plan = arg;
-    cf_stack_push(&plan->todo, (uintptr_t)op | NOT_SETTLED);
+    if (!PyTuple_CheckExact(op)) {
+        cf_stack_push(&plan->todo, (uintptr_t)op | CF_NOT_SETTLED);
+    }
+    return 1;
+}
+
+static int
+visit_left_over(PyObject *op, void *arg)
+{
+    cf_plan *plan = arg;
+    if (PyTuple_CheckExact(op) && !cf_header_done(op) && cf_objset_add(&plan->seen, op)) {
+        plan->skipped_by[CF_SKIP_UNFINISHED]++;
+    }
     return 1;
 }
 
@@ -401,6 +241,27 @@ cf_walk_collector(cf_plan *plan)
 {
     cf_gc_visit_objects(visit_collected, plan);
     drain(plan);
+}
+
+void
+cf_walk_list(cf_plan *plan, PyObject *all)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all); i++) {
+        (void)visit_collected(PyList_GET_ITEM(all, i), plan);
+        drain(plan);
+    }
+}
+
+void
+cf_walk_left_over(cf_plan *plan, PyObject *all)
+{
+    if (all == NULL) {
+        cf_gc_visit_objects(visit_left_over, plan);
+        return;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all); i++) {
+        (void)visit_left_over(PyList_GET_ITEM(all, i), plan);
+    }
 }
 
 /* -- afterwards ---------------------------------------------------------- */

@@ -98,6 +98,6 @@ def run_in_child(
 
 
 @functools.cache
-def run_once(module: str, case: str) -> Any:
+def run_once(module: str, case: str, *arguments: Any) -> Any:
     """The same, once for all the tests that look at different parts of one result."""
-    return run_in_child(module, case)
+    return run_in_child(module, case, *arguments)

@@ -17,7 +17,7 @@ def test_idempotent() -> None:
     assert result["again"] == [0, 0, 0]
     assert result["by_type"] == {}
     assert result["changed"] == 0
-    assert result["pages"] == [True, True, True], "pages frozen earlier count too"
+    assert result["pages"] == [True, True, True], "pages of what this call froze"
 
 
 def test_a_second_freeze_takes_what_is_new_and_writes_nothing_old() -> None:

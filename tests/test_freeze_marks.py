@@ -58,9 +58,10 @@ def test_references_in_flight_do_not_sink_the_count() -> None:
 
 
 @needs_immortal
-@pytest.mark.parametrize("variable", ["argument", "rest", "named"])
+@pytest.mark.parametrize("variable", ["item", "value", "result", "keyword"])
 def test_a_live_frame_uses_its_variable_in_the_worker(variable: str) -> None:
-    assert not run_once("marks", "live_frame")[variable]
+    assert run_once("marks", "live_frame", False)[variable], "moving it does not write it"
+    assert not run_once("marks", "live_frame", True)[variable]
 
 
 @needs_immortal
@@ -98,6 +99,14 @@ def test_code_that_ran_before_loads_its_constant_without_a_write(code: str) -> N
     before, after = run_once("constants", "loaded_by_code_that_ran")[code]
     if VERSION == (3, 14):
         assert before, "loading the constant did not write it when it was mortal"
+    assert not after
+
+
+@needs_immortal
+@pytest.mark.parametrize("gc_freeze", [True, False], ids=["gc_freeze", "no_gc_freeze"])
+def test_a_constant_is_frozen_after_its_function(gc_freeze: bool) -> None:
+    before, after = run_in_child("constants", "of_a_frozen_function", gc_freeze)
+    assert before or VERSION != (3, 14)
     assert not after
 
 

@@ -33,6 +33,7 @@ cdef extern from "policy.h":
 cdef extern from "layout.h":
     int cf_layout_add_hidden(object sample, PyObject **values, int n) except -1
     int cf_layout_add_ndarray(object array, object view, object dtype, object marker)
+    void cf_layout_add_records(object records, object numbers)
     void cf_layout_set_datetime(object datetime, object date, object time, object timedelta, object timezone)
     void cf_layout_set_decimal(object decimal)
 
@@ -84,6 +85,7 @@ cdef extern from "cowfreeze.h":
         size_t bytes
         size_t pages
         size_t unwarmed
+        size_t records
         size_t *skipped
         size_t tagged_references
         size_t patched_constants
@@ -142,6 +144,8 @@ cdef class FreezeCounts:
     def pages(self): return self.c.pages
     @property
     def unwarmed(self): return self.c.unwarmed
+    @property
+    def records(self): return self.c.records
     @property
     def tagged_references(self): return self.c.tagged_references
     @property
@@ -263,6 +267,11 @@ def add_hidden_slots(sample, *values) -> bool:
 def add_ndarray(array, view, dtype, marker) -> bool:
     """Check numpy's array layout on throw-away arrays; False: it is not the known one."""
     return cf_layout_add_ndarray(array, view, dtype, marker) == 1
+
+
+def add_records(records, numbers):
+    """Find where numpy's dtypes say that they hold objects. After add_ndarray."""
+    cf_layout_add_records(records, numbers)
 
 
 def set_datetime(datetime, date, time, timedelta, timezone):

@@ -312,7 +312,8 @@ def _look_at_layouts() -> None:
     if numpy is not None and hasattr(numpy, "ndarray") and hasattr(numpy, "array"):
         marker = object()
         array = numpy.array([marker, marker], dtype=object)
-        _core.add_ndarray(array, array[1:], array.dtype, marker)
+        if _core.add_ndarray(array, array[1:], array.dtype, marker):
+            _core.add_records(numpy.zeros(1, dtype="O,i4"), numpy.zeros(1, dtype="i8,i4"))
 
 
 def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:
@@ -347,6 +348,12 @@ def _notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
             f"{counts.unwarmed:,} objects may still get their hash written by a worker: it needs "
             f"user code, or the value is longer than 1 MiB. Hash them once before freezing if "
             f"workers will."
+        )
+    if counts.records:
+        notes.append(
+            f"{counts.records:,} numpy structured arrays have object fields: the arrays are frozen, "
+            f"the objects in these fields are not. Freeze them as roots of their own if workers "
+            f"read them."
         )
     if counts.unreadable_codes:
         notes.append(

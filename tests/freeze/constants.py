@@ -188,6 +188,17 @@ def loaded_by_code_that_ran() -> dict[str, list[bool]]:
     return result
 
 
+def of_a_frozen_function(gc_freeze: bool) -> list[bool]:
+    """The function is frozen first, and its constant by a later freeze."""
+    needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")
+    f = function(f"def f():\n    return {literal()}")
+    cowfreeze.freeze([f], gc_freeze=gc_freeze)
+    case = Case(f.__code__, f)
+    before = page_of(case.constant) in copied_by(f)
+    cowfreeze.freeze([case.constant], gc_freeze=gc_freeze)
+    return [before, page_of(case.constant) in copied_by(f)]
+
+
 def drift() -> dict[str, int]:
     """Executions that leave a reference in a container must not count up for ever."""
     needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")

@@ -125,24 +125,36 @@ def references_in_flight() -> dict[str, Any]:
     return {"copied": page_of(obj) in copied, "count": count, "marked": is_marked(obj)}
 
 
-def live_frame() -> dict[str, bool]:
-    """Variables of a function that runs during the freeze, used again by it in the worker."""
-    needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")
-    one, two, three = (mortal(big_str(f"live {n}")) for n in range(3))
+def live_frame(freeze: bool) -> dict[str, bool]:
+    """Variables of a function that runs during the freeze, used again by it in the worker.
 
-    def middle(argument: Any, *rest: Any, **named: Any) -> set[int]:
-        local = argument
-        cowfreeze.freeze(argument, rest[0], named["three"])
+    They come out of containers: an argument that the caller has in a variable is borrowed from
+    there on 3.14, and has no count of its own.
+    """
+    needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")
+    objects = {label: mortal(big_str(label)) for label in ("item", "value", "result", "keyword")}
+
+    def give(obj: Any) -> Any:
+        return [obj][0]
+
+    def middle(items: list[Any], table: dict[str, Any], **named: Any) -> set[int]:
+        item = items[0]
+        value = table["value"]
+        result = give(objects["result"])
+        keyword = named.pop("keyword")
+        if freeze:
+            cowfreeze.freeze(item, value, result, keyword)
         with Fork() as fork:
             if fork.is_worker:
-                again = local
-                other = argument
-                last = again
-                fork.kept = [again, other, last, rest[0], named["three"]]
+                # Only moved, from variable to variable.
+                one = item
+                two = value
+                three = result
+                four = keyword
+                del one, two, three, four
         return fork.copied
 
-    copied = middle(one, two, three=three)
-    objects = {"argument": one, "rest": two, "named": three}
+    copied = middle([objects["item"]], objects, keyword=objects["keyword"])
     return {label: page_of(obj) in copied for label, obj in objects.items()}
 
 

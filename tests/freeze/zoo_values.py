@@ -124,6 +124,20 @@ def type_as_root() -> tuple[Any, list[Any]]:
 
 
 @kind
+def renamed_type_as_root() -> tuple[Any, list[Any]]:
+    root = type(name(), (), {})
+    root.__name__, root.__qualname__ = text(), text()
+    return root, [root, root.__name__, root.__qualname__]
+
+
+@kind
+def member_descriptor() -> tuple[Any, list[Any]]:
+    cls = type(name(), (), {"__slots__": (name(),)})
+    root = cls.__dict__[cls.__slots__[0]]  # type: ignore[attr-defined]
+    return root, [root, cls, root.__name__]
+
+
+@kind
 def module_as_root() -> tuple[Any, list[Any]]:
     root = types.ModuleType(name(), text())
     setattr(root, name(), [text()])
