@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 
-from areas import (, drop_to
+from areas import (
     PAGE,
     PAGES,
     PR_GET_THP_DISABLE,
     Area,
     Report,
     Worker,
+    drop_to,
     exists,
     judged,
     prctl,
