@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import itertools
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -103,7 +103,7 @@ def _held(obj: Any) -> Iterator[Any]:
 
 
 def references_in_flight() -> dict[str, Any]:
-    """Counted references that frames and generators drop after the freeze.
+    """Counted references that frames drop after the freeze, those of another thread too.
 
     They are dropped without a check on 3.14 and later. The count must not sink to where INCREF
     writes again.
@@ -111,14 +111,29 @@ def references_in_flight() -> dict[str, Any]:
     needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")
     obj = mortal(big_str("in flight"))
     items = [obj]
-    generators = [_held(obj) for _ in range(1000)]  # no frame of the stack leads to them
+    generators = [_held(obj) for _ in range(1000)]
     for generator in generators:
         next(generator)
-    generators_with_c = itertools.chain.from_iterable([[obj]])
-    _after_frames(obj, lambda: cowfreeze.freeze(items))
+    deep, frozen = threading.Event(), threading.Event()
+
+    def hold(level: int) -> None:
+        mine = items[0]
+        if level:
+            hold(level - 1)
+        else:
+            deep.set()
+            frozen.wait()
+        assert mine is obj
+
+    thread = threading.Thread(target=hold, args=(700,))
+    thread.start()
+    deep.wait()
+    _after_frames(obj, lambda: cowfreeze.freeze(items, threads="allow"))
+    frozen.set()
+    thread.join()
     for generator in generators:
         list(generator)
-    del generators, generators_with_c, generator
+    del generators, generator
     gc.collect()
     count = count_of(obj)
     copied = copied_by(lambda: [items[0], list(items), (items[0],)] * 3)
