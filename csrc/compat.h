@@ -44,9 +44,9 @@
 
 #define CF_HAS_IMMORTAL (PY_VERSION_HEX >= 0x030C0000)
 #define CF_HAS_GC_VISIT (PY_VERSION_HEX >= 0x030C0000)
-/* Before 3.13 neither PyUnstable_GC_VisitObjects nor gc.get_objects() shows
- * what is in the permanent generation. */
-#define CF_PERMANENT_IS_HIDDEN (PY_VERSION_HEX < 0x030D0000)
+/* Before 3.14 (3.13.0: tried) PyUnstable_GC_VisitObjects and gc.get_objects() pass over
+ * the permanent generation. */
+#define CF_PERMANENT_IS_HIDDEN (PY_VERSION_HEX < 0x030E0000)
 /* References on interpreter stacks are tagged (pycore_stackref.h). */
 #define CF_HAS_STACKREFS (PY_VERSION_HEX >= 0x030E0000)
 /* LOAD_CONST_MORTAL counts its constant without a check. Gone in 3.15, where
@@ -260,6 +260,18 @@ cf_type_prefix(PyTypeObject *type)
     return 0;
 #endif
 }
+
+/* Instances with inline values may have a __dict__ as well, which shares the
+ * values. 3.13's PyObject_VisitManagedDict then visits the values only. The
+ * pointer lies three words before the instance (pycore_object.h); used after
+ * layout.c has checked it on a throw-away instance. */
+#if PY_VERSION_HEX >= 0x030D0000
+#  define CF_HAS_MANAGED_DICT(type) PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT)
+#  define cf_managed_dict(op) (((PyObject **)(op))[-3])
+#else
+#  define CF_HAS_MANAGED_DICT(type) (false)
+#  define cf_managed_dict(op) ((PyObject *)NULL)
+#endif
 
 /* Give TYPE its version tag now; otherwise the first attribute look-up in a
  * worker writes it into the type. Runs no Python code. */

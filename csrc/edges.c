@@ -5,6 +5,7 @@
  *
  *   dict with str keys      the keys                      -> PyDict_Next (walk.c)
  *   instance, inline values the attribute names           -> ht_cached_keys of its type
+ *                           its __dict__, once it exists  -> cf_managed_dict (3.13)
  *   code                    everything                    -> struct fields (code.h)
  *   heap type               ht_name, ht_qualname, ht_slots
  *   static type             everything; its tp_traverse aborts
@@ -171,6 +172,9 @@ cf_edges_visit(PyObject *op, const cf_typeinfo *info, cf_depth depth, visitproc 
     }
     if (edges & CF_EDGE_TRAVERSE) {
         status = info->type->tp_traverse(op, visit, arg);
+    }
+    if (edges & CF_EDGE_MANAGED_DICT) {
+        VISIT(cf_managed_dict(op));
     }
     if (status == 0 && (edges & CF_EDGE_MEMBERS)) {
         status = visit_members(op, visit, arg);

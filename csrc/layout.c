@@ -3,7 +3,8 @@
  * Each check makes a throw-away object whose contents are known and looks for
  * them where compat.h says they are:
  *
- *   class with two attributes   -> ht_cached_keys: two entries, keys "a" and "b"
+ *   class with two attributes   -> ht_cached_keys: two entries, keys "a" and "b";
+ *                                  the __dict__ of an instance
  *   dicts of several kinds      -> entries: those that PyDict_Next gives
  *   suspended generator         -> somewhere in it a cf_frame: executable == its code,
  *                                  globals == its globals, a local == the marker
@@ -54,7 +55,8 @@ check_shared_keys(void)
                           "    def __init__(self):\n"
                           "        self.probe_a = 1\n"
                           "        self.probe_b = 2\n"
-                          "instances = [Probe(), Probe()]\n");
+                          "instance = Probe()\n"
+                          "values = vars(instance)\n");
     if (names == NULL) {
         goto done;
     }
@@ -72,6 +74,10 @@ check_shared_keys(void)
                             && entries[2] != NULL && PyUnicode_CheckExact(entries[2])
                             && PyUnicode_CompareWithASCIIString(entries[0], "probe_a") == 0
                             && PyUnicode_CompareWithASCIIString(entries[2], "probe_b") == 0;
+    PyObject *instance = PyDict_GetItemString(names, "instance");
+    cf_layout.managed_dict =
+        instance != NULL && CF_HAS_MANAGED_DICT(Py_TYPE(instance))
+        && cf_managed_dict(instance) == PyDict_GetItemString(names, "values");
 
 done:
     Py_XDECREF(names);

@@ -18,6 +18,7 @@ typedef struct {
 typedef struct {
     bool shared_keys;            /* cf_dict_keys is right for shared keys */
     bool dict_tables;            /* ... and for whole dicts */
+    bool managed_dict;           /* cf_managed_dict is right */
     bool frames;                 /* cf_frame is right */
     Py_ssize_t generator_frame;  /* offset of the frame in a generator; 0: unknown */
     PyTypeObject *managed_buffer; /* the type behind every memoryview */

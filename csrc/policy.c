@@ -218,6 +218,9 @@ edges_of(PyTypeObject *type)
     if (PyType_IS_GC(type) && type->tp_traverse != NULL) {
         edges |= CF_EDGE_TRAVERSE;
     }
+    if (CF_HAS_MANAGED_DICT(type) && cf_layout.managed_dict) {
+        edges |= CF_EDGE_MANAGED_DICT;
+    }
     for (PyTypeObject *t = type; t != NULL; t = t->tp_base) {
         if (!PyType_IS_GC(t) && t->tp_members != NULL) {
             edges |= CF_EDGE_MEMBERS;

@@ -16,6 +16,7 @@ enum {
     CF_EDGE_DESCR = 1 << 7,    /* method, member, getset descriptor */
     CF_EDGE_NDARRAY = 1 << 8,
     CF_EDGE_TZINFO = 1 << 9,   /* datetime and time without the collector */
+    CF_EDGE_MANAGED_DICT = 1 << 10, /* the __dict__ of an instance with inline values */
 };
 
 /* Why an object is left as it is. CF_TAKE: it is not. */
