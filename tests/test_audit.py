@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cowfreeze import _core
 
 HERE = Path(__file__).resolve().parent
