@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cowfreeze.cli import _cgroup, _doctor_machine, _doctor_process, doctor
 from cowfreeze.cli._doctor_machine import Places
-from cowfreeze.cli._doctor_process import Patient
+from cowfreeze.cli._doctor_patient import Patient
 from cowfreeze.cli._finding import INFO, OK, PROBLEM, UNKNOWN, WARNING, Finding
 from cowfreeze.cli._proc import Unreadable
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from cowfreeze.cli import _copied, _hosts, _proc
 from cowfreeze.cli._budget import Budget
 from cowfreeze.cli._copied import measure_family
 from cowfreeze.cli._proc import Unreadable
-from cowfreeze.cli._top_sample import EXEC, FORK, ROOT, ProcessSample, Sampler, TopSample, TreeSample
+from cowfreeze.cli._top_result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
+from cowfreeze.cli._top_sample import Sampler
 from cowfreeze.cli._top_table import copied_cell, tables
 
 from _trees import FILES, gunicorn, needs_root, plant, pool, running, stat_line
@@ -420,10 +422,10 @@ def test_live_json_is_one_object_per_line_and_pays_for_each() -> None:
     assert process.returncode == 0
     assert errors == ""
     assert samples[0]["cost"] is None
-    for earlier, later in zip(samples, samples[1:], strict=False):
+    for earlier, later in pairwise(samples):
         assert later["time"] > earlier["time"]
     # Looking and printing takes half a percent; the readings of the first look are owed.
-    for earlier, later in zip(samples[1:], samples[2:], strict=False):
+    for earlier, later in pairwise(samples[1:]):
         assert later["time"] - earlier["time"] >= earlier["seconds"] / 0.011
     assert all(worker["faults_per_second"] is not None for worker in samples[1]["trees"][0]["processes"])
 

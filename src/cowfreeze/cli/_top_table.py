@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cowfreeze._sizes import format_size
 from cowfreeze._tables import UNKNOWN, make_table, size_cell
-from cowfreeze.cli._top_sample import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
+from cowfreeze.cli._top_result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -78,7 +78,8 @@ def examine(pid: int | None = None, ignore: Collection[str] = ()) -> list[Findin
     """
     from functools import partial
 
-    from cowfreeze.cli import _doctor_machine, _doctor_process
+    from cowfreeze.cli import _doctor_fork, _doctor_machine, _doctor_process
+    from cowfreeze.cli._doctor_patient import Patient
 
     places = _doctor_machine.Places()
     checks: list[tuple[str, int | None, Callable[[], Finding]]] = [
@@ -88,9 +89,9 @@ def examine(pid: int | None = None, ignore: Collection[str] = ()) -> list[Findin
         if pid is None or name not in _doctor_process.CHECKS or name in ("ksm", "swap", "max-map-count")
     ]
     if pid is None:
-        checks.append(("cgroup", None, partial(_doctor_process.own_cgroup, places)))
+        checks.append(("cgroup", None, partial(_doctor_fork.own_cgroup, places)))
     else:
-        patient = _doctor_process.Patient(pid, _descendants(pid), places)
+        patient = Patient(pid, _descendants(pid), places)
         checks += [(name, pid, partial(check, patient)) for name, check in _doctor_process.CHECKS.items()]
     return [_examine(name, subject, check) for name, subject, check in checks if name not in ignore]
 

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING
 from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
 
 if TYPE_CHECKING:
-    from cowfreeze.cli._top_sample import Sampler, TopSample
+    from collections.abc import Callable
+
+    from cowfreeze.cli._top_result import TopSample
+    from cowfreeze.cli._top_sample import Sampler
 
 FRAME_SHARE = 0.005
 TEXT_WIDTH = 120  # of tables that go to a file or a pipe
@@ -151,10 +154,6 @@ def _text(sample: TopSample) -> str:
     return "\n\n".join(render(table, width=TEXT_WIDTH) for table in tables(sample, TEXT_WIDTH))
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
 COMMAND = Command(
     name="top",
     summary="watch what the workers of a running process tree share",
@@ -165,8 +164,8 @@ COMMAND = Command(
         "\n"
         "copied              since the fork: a size, or a range where /proc cannot tell a copy from the original\n"
         "shared              resident memory that another process maps too\n"
-        "age                 how old sizes and copied pages are: reading page tables is dear, and watching\n"
-        "                    never takes more than 1 % of one processor\n"
+        "age                 how old sizes and copied pages are: reading page tables is dear, and once the\n"
+        "                    first look is paid for, watching takes at most 1 % of one processor\n"
         "exec:, ?            started a program of its own; may not be looked at\n"
         "unknown             the figure may not be read; a note says why and what would help\n"
         "\n"
