@@ -204,7 +204,7 @@ def judge_python(version: tuple[int, int], text: str, pid: int | None) -> Findin
             "python",
             WARNING,
             f"{text}: before 3.12 no object can be immortal, so reading copies pages whatever is frozen",
-            ("cowfreeze.pack(data)    # or move to Python 3.12 or newer",),
+            ("python3.13 -m venv .venv    # any Python from 3.12 on has immortal objects",),
             pid,
         )
     return Finding("python", OK, text, pid=pid)

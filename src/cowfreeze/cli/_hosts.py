@@ -112,7 +112,7 @@ _RULES = (
     ),
     _rule(
         r"^uwsgi",
-        Host("uWSGI", YES, "the application is loaded in the master unless lazy-apps is set",
+        Host("uWSGI", YES, "the application is loaded before the fork unless lazy-apps is set",
              "cowfreeze.freeze()    # last line of the WSGI module; no lazy-apps"),
     ),
     _rule(
