@@ -112,6 +112,16 @@ def plant(root: Path, pid: int, **files: str | bytes) -> None:
 def stat_line(pid: int, name: str = "python", parent: int = 1, minflt: int = 0, majflt: int = 0,
               rss: int = 100, code: int = 4096, stack: int = 8192, state: str = "S") -> str:  # fmt: skip
     fields = ["0"] * 50
-    for field, value in {3: state, 4: parent, 10: minflt, 12: majflt, 20: 7, 22: 555, 24: rss, 26: code, 28: stack}.items():
+    for field, value in {
+        3: state,
+        4: parent,
+        10: minflt,
+        12: majflt,
+        20: 7,
+        22: 555,
+        24: rss,
+        26: code,
+        28: stack,
+    }.items():
         fields[field - 3] = str(value)
     return f"{pid} ({name}) {' '.join(fields)}\n"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cowfreeze import _core
 
 HERE = Path(__file__).resolve().parent

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cowfreeze.cli._command import CommandError
 from cowfreeze.cli._demo_data import json_file, unicode_records
 from cowfreeze.cli._demo_memory import available_memory, resident_bytes

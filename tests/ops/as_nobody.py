@@ -1,26 +1,20 @@
-"""Run the command line as user 65534. Everything is imported before: the files may not be readable then."""
+"""Run the command line as user 65534, who may not be able to read Python's own files.
+
+So it runs once as the user who starts this, which imports everything, and its answer is dropped.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import pwd  # noqa: F401  needed only once something is refused
 import sys
 
 import cowfreeze.cli
-import rich.box
-import rich.console
-import rich.live
-import rich.table  # noqa: F401
-from cowfreeze import _tables
-from cowfreeze.cli import (  # noqa: F401
-    _doctor_machine,
-    _doctor_process,
-    _finding,
-    _probe,
-    _top_sample,
-    _top_table,
-)
 
-_tables.render(_tables.make_table("warm", ["a"], [["b"]]))
+with contextlib.redirect_stdout(io.StringIO()):
+    cowfreeze.cli.main(sys.argv[1:])
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

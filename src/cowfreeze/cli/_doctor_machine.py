@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,7 +210,7 @@ def judge_python(version: tuple[int, int], text: str, pid: int | None) -> Findin
 
 
 def free_threaded(places: Places) -> Finding:
-    return judge_free_threaded(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "this Python", None)
+    return judge_free_threaded("t" in sys.abiflags, "this Python", None)
 
 
 def judge_free_threaded(yes: bool, who: str, pid: int | None) -> Finding:

@@ -174,7 +174,7 @@ def is_python(command: Sequence[str], executable: str = "", name: str = "") -> b
 def _normal(command: Sequence[str]) -> str:
     """COMMAND as one text that starts with the program, not with the interpreter and its options.
 
-    One argument that holds spaces is a title ("gunicorn: master [app]"), with or without paths.
+    One argument that holds spaces is a title that the process gave itself ("gunicorn: worker [app]").
     """
     words = list(command)
     if not words:
