@@ -1,0 +1,127 @@
+"""Process trees for the tests of `top` and `doctor`: real ones, and planted files of /proc.
+
+Every process is started here and ended here, by its id.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+FILES = Path(__file__).parent / "ops"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@contextmanager
+def running(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that prints one line when it is ready and ends when its stdin closes; killed with all below."""
+    process = subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
+    )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # Only processes that this test started: those below the one above, by id.
+        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.stdin.close()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for child in below:
+            if child.is_running():
+                child.kill()
+        process.stdout.close()
+
+
+@contextmanager
+def pool(method: str) -> Iterator[int]:
+    with running(str(FILES / "pool.py"), method) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+
+
+@contextmanager
+def gunicorn(*arguments: str) -> Iterator[tuple[int, int]]:
+    """A real gunicorn with two workers on a loopback port: pid of the parent and port."""
+    pytest.importorskip("gunicorn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}", "--chdir", str(FILES), *arguments,
+         "application:application"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while len(psutil.Process(process.pid).children()) < 2:
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline, "gunicorn did not start"
+            time.sleep(0.05)
+        for _ in range(4):
+            assert get(port) == b"120000"
+        yield process.pid, port
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def get(port: int) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(100):
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                return bytes(answer.read())
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("no answer")
+
+
+def plant(root: Path, pid: int, **files: str | bytes) -> None:
+    folder = root / str(pid)
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def stat_line(pid: int, name: str = "python", parent: int = 1, minflt: int = 0, majflt: int = 0,
+              rss: int = 100, code: int = 4096, stack: int = 8192, state: str = "S") -> str:  # fmt: skip
+    fields = ["0"] * 50
+    for field, value in {
+        3: state,
+        4: parent,
+        10: minflt,
+        12: majflt,
+        20: 7,
+        22: 555,
+        24: rss,
+        26: code,
+        28: stack,
+    }.items():
+        fields[field - 3] = str(value)
+    return f"{pid} ({name}) {' '.join(fields)}\n"
