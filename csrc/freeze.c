@@ -16,9 +16,8 @@
  *   I3  an object that is frozen already is not written again, except for a
  *       hash or version tag that it still lacks.
  *   I4  what is marked is untracked, so that neither a collection nor a dying
- *       neighbour in the collector's list writes its header. Except, on 3.14
- *       and with roots, functions: later freezes find their code through the
- *       collector (live.c), in whose permanent generation they stay.
+ *       neighbour in the collector's list writes its header. What must be found
+ *       again is remembered (live.c).
  */
 #include "cowfreeze.h"
 
@@ -158,7 +157,7 @@ walk(cf_plan *plan, PyObject *roots, PyObject *all)
 static int
 reserve(cf_plan *plan, cf_pageset **pages, cf_outcome *outcome)
 {
-    if (cf_plan_reserve(plan) < 0) {
+    if (cf_plan_reserve(plan) < 0 || cf_live_reserve() < 0) {
         return -1;
     }
     size_t regions = plan->n_regions;
@@ -278,8 +277,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     }
     plan.whole_heap = whole_heap;
     plan.dry_run = request->dry_run;
-    plan.keep_functions_tracked =
-        CF_HAS_LOAD_CONST_MORTAL && request->gc_freeze && !whole_heap;
+    plan.remember_functions = CF_HAS_LOAD_CONST_MORTAL && !whole_heap;
     plan.skip = request->skip;
     cf_plan_exclude(&plan, request->own[0]);
     cf_plan_exclude(&plan, request->own[1]);

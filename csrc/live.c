@@ -21,13 +21,37 @@
  *    becomes LOAD_CONST_IMMORTAL.
  *
  * Code objects are not tracked by the collector. They are reached from the
- * functions and generators that are, from the walk, and from live frames.
+ * functions and generators that are, from the walk, from live frames, and from
+ * the functions that earlier freezes untracked without walking their code.
  */
 #include "live.h"
 
 #include "layout.h"
 
+/* Functions that a freeze with roots has untracked; for ever, as they live. */
+#define MAX_FUNCTIONS ((size_t)1 << 16)
+static cf_stack functions;
+
 cf_opcodes cf_opcode;
+
+int
+cf_live_reserve(void)
+{
+    if (CF_HAS_LOAD_CONST_MORTAL && functions.words == NULL) {
+        return cf_stack_reserve(&functions, MAX_FUNCTIONS);
+    }
+    return 0;
+}
+
+bool
+cf_live_remember(PyObject *function)
+{
+    if (functions.used == functions.capacity) {
+        return false;
+    }
+    cf_stack_push(&functions, (uintptr_t)function);
+    return true;
+}
 
 /* -- references on stacks ------------------------------------------------ */
 
@@ -197,6 +221,9 @@ cf_live_patch_constants(const cf_stack *codes, size_t *unreadable)
     }
     for (size_t i = 0; i < codes->used; i++) {
         patch_instructions((PyCodeObject *)codes->words[i], &state);
+    }
+    for (size_t i = 0; i < functions.used; i++) {
+        (void)patch_owner((PyObject *)functions.words[i], &state);
     }
     cf_gc_visit_objects(patch_owner, &state);
     patch_frames(&state);

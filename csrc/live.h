@@ -10,6 +10,13 @@
  * many were tagged. Does nothing on older versions. Cannot fail. */
 size_t cf_live_tag_references(void);
 
+/* Make room for functions to be remembered. Returns 0, or -1 (out of memory). */
+int cf_live_reserve(void);
+
+/* 3.14: remember FUNCTION, which is immortal and about to be untracked, so that
+ * later freezes find its code. False: there is no room; leave it tracked. */
+bool cf_live_remember(PyObject *function);
+
 /* What LOAD_CONST_MORTAL is called in this interpreter, by opcode number. */
 typedef struct {
     bool known;

@@ -24,7 +24,7 @@ typedef struct {
     /* what was asked */
     bool whole_heap;           /* walk through modules, functions, code and types */
     bool dry_run;              /* count only: no object is written */
-    bool keep_functions_tracked;
+    bool remember_functions;   /* cf_live_remember */
     PyTypeObject *const *skip; /* NULL-terminated, or NULL */
 
     /* what was found */

@@ -263,7 +263,7 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
     info->item_size = type->tp_itemsize;
     info->boundary = (info->edges & (CF_EDGE_TYPE | CF_EDGE_CODE)) != 0
                      || type == &PyFunction_Type || is_subtype(type, &PyModule_Type);
-    info->keep_tracked = type == &PyFunction_Type;
+    info->function = type == &PyFunction_Type;
     if (info->decision != CF_TAKE && info->decision != CF_SKIP_BUFFER) {
         info->edges = 0; /* what is skipped is not looked into either */
     }

@@ -82,7 +82,7 @@ typedef struct {
     uint8_t plain;     /* cf_plainness */
     bool boundary;     /* with roots: marked, not walked */
     bool gc;           /* instances have a GC header (asked per object if tp_is_gc) */
-    bool keep_tracked; /* functions: the collector's list is how they are found again */
+    bool function;     /* on 3.14, live.c must find its code again */
     bool check_object; /* the decision depends on the object: cf_policy_object */
     uint8_t prefix;    /* bytes before the object: GC header, managed pointers */
     Py_ssize_t basic_size;

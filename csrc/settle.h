@@ -14,6 +14,7 @@
 #define CF_SETTLE_H
 
 #include "layout.h"
+#include "live.h"
 #include "plan.h"
 #include "sizes.h"
 #include "warm.h"
@@ -75,14 +76,17 @@ take(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
             break;
         }
     }
+    bool forget = true;
     if (!cf_header_done(op)) {
+        if (info->function && plan->remember_functions) {
+            forget = cf_live_remember(op);
+        }
         if (info->warmth == CF_WARM_STR) {
             cf_str_prepare(op);
         }
         cf_header_freeze(op);
     }
-    if (info->gc && (info->warmth != CF_WARM_TYPE || PyObject_IS_GC(op))
-        && !(info->keep_tracked && plan->keep_functions_tracked)) {
+    if (info->gc && forget && (info->warmth != CF_WARM_TYPE || PyObject_IS_GC(op))) {
         PyObject_GC_UnTrack(op); /* only reads, if it is untracked already */
     }
 }
