@@ -57,7 +57,7 @@ def check(item: pytest.Item) -> Settings:
                 )
             if found.freeze == "data":
                 # Data in module globals: the heap holds it.
-                found = dataclasses.replace(found, freeze="heap")
+                found = settings_module.of_item(item, freeze="heap")
     for name in found.preload or ():
         if not _is_fixture(item, name):
             raise WrongSetting(
@@ -132,13 +132,13 @@ def record(job: Job, judged: bool) -> Measured:
         job.item.stash[BODY] = (raised.error, raised.told.report)
         raise raised.error from None
     except UnsupportedError as error:
-        pytest.skip(f"cowfreeze cannot measure here: {error}")
+        raise _skip(str(error)) from None
     for title, text in sections:
         job.item.add_report_section("call", title, text)
     if result.unknown is not None:
         why = _why_unmeasurable(job.item.config)
         if why is not None:
-            pytest.skip(f"cowfreeze cannot measure here: {why}")
+            raise _skip(why)
     found = job.item.stash.setdefault(MEASURED, [])
     # The first has no number: most tests have one measurement, and its name is the test's.
     name = "" if not found else f"#{len(found) + 1}"
@@ -151,6 +151,11 @@ def judge(measured: Measured) -> None:
     __tracebackhide__ = True
     settings = measured.settings
     measured.result.assert_shared(settings.max_copied, settings.max_frozen)
+
+
+def _skip(why: str) -> BaseException:
+    # With the test's own location: this file's line would say nothing.
+    return pytest.skip.Exception(f"cowfreeze cannot measure here: {why}", _use_item_location=True)
 
 
 _PLATFORM = pytest.StashKey["str | None"]()

@@ -84,6 +84,30 @@ def attempt(item: pytest.Item, where: str, work: Callable[[], Any]) -> tuple[Any
         return None, Ending(item, where, error=error)
 
 
+# pytest says that some of its exceptions live in `builtins`, where pickle cannot find them.
+_OUTCOMES: tuple[type[BaseException], ...] = (
+    pytest.skip.Exception,
+    pytest.fail.Exception,
+    pytest.xfail.Exception,
+    pytest.exit.Exception,
+)
+
+
+class _Outcome:
+    """Stands in a pickle for what pytest.skip() and its kin raise."""
+
+    def __init__(self, index: int, text: str) -> None:
+        self.index = index
+        self.text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_outcome, (self.index, self.text)
+
+
+def _make_outcome(index: int, text: str) -> BaseException:
+    return _OUTCOMES[index](text)
+
+
 class _Rebuilt:
     """Stands in a pickle for an exception that cannot be pickled: a class and a text."""
 
@@ -105,6 +129,9 @@ def _rebuild(kind: type[BaseException], text: str) -> BaseException:
 def _dump_error(error: BaseException) -> bytes:
     """The exception itself where that works, else one of the nearest class that has a name
     in a module: a class that the test defines locally has none, its base does."""
+    if type(error) in _OUTCOMES:
+        told = _Outcome(_OUTCOMES.index(type(error)), str(getattr(error, "msg", error)))
+        return pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
     with contextlib.suppress(Exception):
         data = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
         if type(pickle.loads(data)) is type(error):

@@ -7,6 +7,7 @@ its test. ``--cow-no-freeze`` alone wins over everything, because it asks anothe
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,13 @@ FREEZE = ("data", "heap", "none")
 MAX_COPIED = "1 MB"
 # 0 to 8 of these pages hold frozen objects too: small ones (interned names, types) lie beside
 # mortal objects of the session, and a page is copied as a whole. As cowfreeze.assert_shared.
+# With freeze="heap" every page of the heap holds frozen objects, so the count says the same as
+# the bytes and has no default of its own.
 MAX_FROZEN = 16
 WORKERS = 2
 WARMUP = 1
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _NAMES = (
     "max_copied", "max_frozen", "workers", "warmup", "freeze", "preload", "isolated", "timeout",
@@ -63,8 +68,12 @@ class Settings:
     reason: str | None
 
 
-def of_item(item: pytest.Item) -> Settings:
+def of_item(item: pytest.Item, **overrides: Any) -> Settings:
     """The settings of a marked test; a marker that is closer to the test wins, key by key.
+
+    Args:
+        item: the test.
+        overrides: what wins over every marker.
 
     Raises:
         WrongSetting: an argument of the marker is wrong.
@@ -82,7 +91,7 @@ def of_item(item: pytest.Item) -> Settings:
         raise WrongSetting(
             f"has no argument {', '.join(unknown)}; there are " + ", ".join(_NAMES)
         )
-    return make(item.config, given)
+    return make(item.config, {**given, **overrides})
 
 
 def make(config: pytest.Config, given: Mapping[str, Any]) -> Settings:
@@ -96,9 +105,13 @@ def make(config: pytest.Config, given: Mapping[str, Any]) -> Settings:
         freeze = given.get("freeze", "data")
         if freeze not in FREEZE:
             raise ValueError(f'freeze={freeze!r} is wrong: give "data", "heap" or "none"')
+        max_copied = parse_size(given.get("max_copied", default["max_copied"]), "max_copied")
+        max_frozen = default["max_frozen"]
+        if max_frozen is None:
+            max_frozen = MAX_FROZEN if freeze == "data" else max_copied // _PAGE
         made = Settings(
-            max_copied=parse_size(given.get("max_copied", default["max_copied"]), "max_copied"),
-            max_frozen=check_count(given.get("max_frozen", default["max_frozen"]), "max_frozen"),
+            max_copied=max_copied,
+            max_frozen=check_count(given.get("max_frozen", max_frozen), "max_frozen"),
             workers=check_count(given.get("workers", default["workers"]), "workers", least=1),
             warmup=check_count(given.get("warmup", default["warmup"]), "warmup"),
             freeze=freeze,
@@ -108,7 +121,7 @@ def make(config: pytest.Config, given: Mapping[str, Any]) -> Settings:
             reason=_reason(given.get("reason")),
         )
         if made.reason is None:
-            _check_tolerance(made, default["max_copied"], default["max_frozen"])
+            _check_tolerance(made, default["max_copied"], max_frozen)
     except (TypeError, ValueError) as error:
         raise WrongSetting(str(error)) from None
     if config.getoption("cow_no_freeze"):
@@ -119,21 +132,24 @@ def make(config: pytest.Config, given: Mapping[str, Any]) -> Settings:
 def defaults(config: pytest.Config) -> dict[str, Any]:
     """The values where a marker says nothing, as option or ini key give them.
 
+    ``max_frozen`` is None without an ini key: it depends on what is frozen.
+
     Raises:
         ValueError, TypeError: an ini value is wrong.
     """
+    warmup = _ini_count(config, "cow_warmup", 0)
     return {
         "max_copied": parse_size(config.getini("cow_max_copied") or MAX_COPIED, "cow_max_copied"),
-        "max_frozen": _ini_count(config, "cow_max_frozen", 0, MAX_FROZEN),
-        "workers": config.getoption("cow_workers") or _ini_count(config, "cow_workers", 1, WORKERS),
-        "warmup": _ini_count(config, "cow_warmup", 0, WARMUP),
+        "max_frozen": _ini_count(config, "cow_max_frozen", 0),
+        "workers": config.getoption("cow_workers") or _ini_count(config, "cow_workers", 1) or WORKERS,
+        "warmup": WARMUP if warmup is None else warmup,
     }
 
 
-def _ini_count(config: pytest.Config, name: str, least: int, default: int) -> int:
+def _ini_count(config: pytest.Config, name: str, least: int) -> int | None:
     text = config.getini(name)
     if not text:
-        return default
+        return None
     try:
         return check_count(int(text), name, least)
     except ValueError:

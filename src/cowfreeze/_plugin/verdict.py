@@ -25,7 +25,8 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     item.stash[MEASURED] = []
     item.stash[BODY] = (None, None)
     raised = call.excinfo.value if call.excinfo is not None else None
-    if body is not None and raised is error and report.failed:
+    if body is not None and raised is error and not hasattr(report, "wasxfail"):
+        # Here the exception only went through the plugin; the body's lines are in this one.
         report.longrepr = longrepr(item, body)
     is_marked = item.get_closest_marker("cow") is not None
     if is_marked and report.passed and not found:
@@ -53,9 +54,10 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
     elif item.config.getoption("cow_explain"):
         for measured in found:
             report.sections.append((f"cow{measured.name}: causes", _causes(measured)))
-    for measured in found:
-        report.user_properties += _properties(measured)
-    report.user_properties.append(("cow_verdict", verdict))
+    properties = [entry for measured in found for entry in _properties(measured)]
+    properties.append(("cow_verdict", verdict))
+    report.user_properties += properties
+    item.user_properties += properties  # JUnit takes them from the report of the teardown
     report.cow = [_plain(measured, verdict) for measured in found]  # type: ignore[attr-defined]
 
 
