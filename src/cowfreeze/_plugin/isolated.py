@@ -19,7 +19,6 @@ import threading
 from typing import Any
 
 import pytest
-from _pytest.runner import call_and_report
 
 from cowfreeze._plugin.marker import SETTINGS
 from cowfreeze._workers.processes import signal_name
@@ -47,20 +46,30 @@ def run_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None
     if settings is None or not settings.isolated or os.environ.get(PIPE):
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in _reports(item):
+    reports = _reports(item)
+    teardown = reports.pop() if reports[-1].when == "teardown" else None
+    here = _tear_down(item, nextitem)
+    if teardown is None or not here.passed:
+        teardown = here
+    for report in (*reports, teardown):
         item.ihook.pytest_runtest_logreport(report=report)
-    # This process has set up nothing for the test, but fixtures of wider scopes may end here.
-    call_and_report(item, "teardown", log=True, nextitem=nextitem)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
 
+def _tear_down(item: pytest.Item, nextitem: pytest.Item | None) -> pytest.TestReport:
+    """End the fixtures of wider scopes that the next test does not share. This test has set
+    up nothing here, so the hook of a teardown would find nothing of what it wants to end."""
+    state = item.session._setupstate
+    call = pytest.CallInfo.from_call(lambda: state.teardown_exact(nextitem), when="teardown")
+    return pytest.TestReport.from_item_and_call(item, call)
+
+
 def _reports(item: pytest.Item) -> list[pytest.TestReport]:
-    """Setup and call as the inner pytest reports them; its teardown only if it failed."""
+    """What the inner pytest reports, and a failure when it ended before the test's body."""
     status, lines, output = _run_inner(item)
-    reports = [_load(item, line) for line in lines]
-    kept = [report for report in reports if report.when != "teardown" or report.failed]
-    called = any(r.when == "call" or (r.when == "setup" and not r.passed) for r in reports)
+    kept = [_load(item, line) for line in lines]
+    called = any(r.when == "call" or (r.when == "setup" and not r.passed) for r in kept)
     if not called:
         how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
         kept.append(

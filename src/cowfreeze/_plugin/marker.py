@@ -17,6 +17,7 @@ from cowfreeze._workers import fork_workers
 
 SETTINGS = pytest.StashKey[Settings]()
 BODY = pytest.StashKey["tuple[BaseException | None, dict[str, Any] | None]"]()
+WRONG = pytest.StashKey[str]()
 MEASURED = pytest.StashKey["list[Measured]"]()
 
 
@@ -83,12 +84,19 @@ def _asked_for(item: pytest.Function) -> tuple[str, ...]:
     definitions = item._fixtureinfo.name2fixturedefs
     names = []
     for name in item._fixtureinfo.argnames:
-        if name in ("request", "cow", "assert_no_cow"):
-            continue
-        module = definitions[name][-1].func.__module__ if definitions.get(name) else ""
+        if not definitions.get(name):
+            continue  # `request`, or one that is missing, which pytest says best itself
+        module = definitions[name][-1].func.__module__
         if not module.startswith(("_pytest.", "pytest_")):
             names.append(name)
     return tuple(names)
+
+
+def refuse_wrong(item: pytest.Item) -> None:
+    """Fail a test whose marker is wrong, where that did not stop the collection."""
+    text = item.stash.get(WRONG, None)
+    if text is not None:
+        pytest.fail(text, pytrace=False)
 
 
 def run(item: pytest.Function) -> None:
