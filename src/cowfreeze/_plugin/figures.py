@@ -23,7 +23,7 @@ DEFAULT = "cow-figures.json"
 
 # Below this an increase is noise, whatever the percentage says: which pages hold the frames,
 # small ints and free blocks that a body uses differs from run to run.
-TOLERANCE = 64 * 1024
+TOLERANCE = 128 * 1024
 TOLERANCE_FROZEN = 16
 
 _SAVED = pytest.StashKey["dict[str, dict[str, Any]]"]()
