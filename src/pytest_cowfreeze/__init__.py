@@ -163,7 +163,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, None]:
     # The old kind of wrapper: the new one came with pluggy 1.2, which pytest 8.0 does have,
-    # but a project that pins pluggy does not.
+    # but a project that keeps an older pluggy does not.
     outcome = yield
     if call.when == "call" and (
         "cow" in getattr(item, "fixturenames", ())

@@ -24,7 +24,9 @@ from cowfreeze._plugin.marker import SETTINGS
 from cowfreeze._workers.processes import signal_name
 
 PIPE = "COWFREEZE_PYTEST_PIPE"
-_SHOWN = 6000  # characters of the inner pytest's output in a failure
+# Characters of the inner pytest's output in a failure; faulthandler's lists of C frames and
+# extension modules are long.
+_SHOWN = 20000
 
 
 class Sender:

@@ -150,7 +150,7 @@ class Session:
         lines = []
         for row in rows:
             first, *others = row
-            cells = [text.rjust(width) for text, width in zip(others, widths[1:])]
+            cells = [text.rjust(width) for text, width in zip(others, widths[1:], strict=True)]
             lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
         return lines
 
