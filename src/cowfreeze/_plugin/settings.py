@@ -18,7 +18,7 @@ from cowfreeze._sizes import format_size, parse_size
 
 FREEZE = ("data", "heap", "none")
 
-# A worker that only reads frozen data copies 80 to 200 KiB: pages that the interpreter, the
+# A worker that only reads frozen data copies 80 to 260 KiB: pages that the interpreter, the
 # allocator and the function itself write. Session and test change it by some ten pages.
 MAX_COPIED = "1 MB"
 # 0 to 8 of these pages hold frozen objects too: small ones (interned names, types) lie beside
