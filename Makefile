@@ -32,8 +32,8 @@ bench:  ## what freezing costs, against one collection of the same graph
 	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/python" bench/bench_freeze.py $(BENCH_ARGS)
 
 lint:  ## mypy --strict and ruff over the Python files
-	@env=$$(.ci/venv lint "" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
-	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze bench \
+	@env=$$(.ci/venv lint "[pytest]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
+	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze src/pytest_cowfreeze bench \
 	  && "$$env/bin/ruff" check --line-length 120 src tests bench
 
 clean:  ## remove environments, caches and everything that was built
