@@ -373,6 +373,35 @@ cf_gc_visit_objects(cf_gc_visitor visit, void *arg)
 }
 #endif
 
+/* -- for explanations ---------------------------------------------------- */
+
+/* Where the bytecode and its inline caches begin in a code object; 0: they are
+ * in an object of their own (3.10). */
+#if PY_VERSION_HEX >= 0x030B0000
+#  define CF_CODE_BYTECODE ((ptrdiff_t)offsetof(PyCodeObject, co_code_adaptive))
+#else
+#  define CF_CODE_BYTECODE ((ptrdiff_t)0)
+#endif
+
+/* Offset of the hash that a tuple caches; 0: it caches none. */
+#if CF_TUPLE_CACHES_HASH
+#  define CF_TUPLE_HASH_OFFSET ((ptrdiff_t)offsetof(PyTupleObject, ob_hash))
+#else
+#  define CF_TUPLE_HASH_OFFSET ((ptrdiff_t)0)
+#endif
+
+/* Where an instance points to its block of attribute values, in words from the
+ * object (3.11, 3.12; since 3.13 they lie behind its body); 0: nowhere. The
+ * pointer is TAGGED by 1, a dict instead is not (3.12). */
+#define CF_VALUES_TAGGED (PY_VERSION_HEX >= 0x030C0000)
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030D0000
+#  define CF_VALUES_WORD (CF_VALUES_TAGGED ? -3 : -4)
+#else
+#  define CF_VALUES_WORD 0
+#endif
+/* Frames of Python functions lie in tstate->datastack_chunk. */
+#define CF_HAS_FRAME_STACK (PY_VERSION_HEX >= 0x030B0000)
+
 /* -- allocator ----------------------------------------------------------- */
 
 /* Which allocator serves PyObject_Malloc: "pymalloc", "malloc", ... or NULL.

@@ -91,6 +91,26 @@ visit_attribute_names(PyTypeObject *type, visitproc visit, void *arg)
     return 0;
 }
 
+int
+cf_attribute_names(PyTypeObject *type, visitproc visit, void *arg)
+{
+    return visit_attribute_names(type, visit, arg);
+}
+
+size_t
+cf_attribute_room(PyTypeObject *type)
+{
+#if CF_HAS_SHARED_KEYS
+    if (cf_layout.shared_keys && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+        cf_dict_keys *keys = (cf_dict_keys *)((PyHeapTypeObject *)type)->ht_cached_keys;
+        return keys != NULL ? (size_t)(keys->dk_nentries + keys->dk_usable) : 0;
+    }
+#else
+    (void)type;
+#endif
+    return 0;
+}
+
 static int
 visit_type(PyTypeObject *type, cf_depth depth, visitproc visit, void *arg)
 {

@@ -19,4 +19,11 @@ typedef enum {
 int cf_edges_visit(PyObject *op, const cf_typeinfo *info, cf_depth depth, visitproc visit,
                    void *arg);
 
+/* Call VISIT(name, ARG) for the names under which instances of TYPE keep
+ * attributes in themselves, in the order of the values. Likewise. */
+int cf_attribute_names(PyTypeObject *type, visitproc visit, void *arg);
+
+/* For how many such attributes they have room; 0: not known. */
+size_t cf_attribute_room(PyTypeObject *type);
+
 #endif

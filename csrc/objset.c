@@ -114,6 +114,82 @@ cf_objset_visit(cf_objset *set, void (*visit)(void *, void *), void *arg)
     }
 }
 
+/* The range that holds ADDRESS; its window becomes the last one. */
+static const cf_range *
+find_range(cf_objset *set, uintptr_t address)
+{
+    size_t low = 0, high = set->n_ranges;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (set->ranges[middle].end <= address) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    if (low == set->n_ranges || address < set->ranges[low].start
+        || !cf_objset_find_window(set, address)) {
+        return NULL;
+    }
+    return &set->ranges[low];
+}
+
+bool
+cf_objset_range(cf_objset *set, uintptr_t address, cf_range *range)
+{
+    const cf_range *found = find_range(set, address);
+    if (found != NULL) {
+        *range = *found;
+    }
+    return found != NULL;
+}
+
+static uintptr_t
+member_at(const cf_objset_window *window, size_t word, unsigned bit)
+{
+    return window->start + (((uintptr_t)word << 6) + bit) * (1u << CF_OBJSET_SHIFT);
+}
+
+uintptr_t
+cf_objset_before(cf_objset *set, uintptr_t address)
+{
+    const cf_range *range = find_range(set, address);
+    if (range == NULL) {
+        return 0;
+    }
+    const cf_objset_window *window = &set->last;
+    size_t bit = (address - window->start) >> CF_OBJSET_SHIFT;
+    size_t word = bit >> 6;
+    size_t first = (range->start - window->start) >> CF_OBJSET_WORD_SHIFT;
+    uint64_t bits = window->bits[word] & (UINT64_MAX >> (63 - (bit & 63)));
+    while (bits == 0 && word > first) {
+        bits = window->bits[--word];
+    }
+    return bits == 0 ? 0 : member_at(window, word, 63u - (unsigned)__builtin_clzll(bits));
+}
+
+uintptr_t
+cf_objset_after(cf_objset *set, uintptr_t address)
+{
+    const cf_range *range = find_range(set, address);
+    if (range == NULL) {
+        return 0;
+    }
+    const cf_objset_window *window = &set->last;
+    size_t bit = ((address - window->start) >> CF_OBJSET_SHIFT) + 1;
+    size_t word = bit >> 6;
+    size_t last = (range->end - 1 - window->start) >> CF_OBJSET_WORD_SHIFT;
+    if (word > last) {
+        return 0;
+    }
+    uint64_t bits = window->bits[word] & (UINT64_MAX << (bit & 63));
+    while (bits == 0 && word < last) {
+        bits = window->bits[++word];
+    }
+    return bits == 0 ? 0 : member_at(window, word, (unsigned)__builtin_ctzll(bits));
+}
+
 void
 cf_objset_visit_pages(cf_objset *set, void (*visit)(uintptr_t, void *), void *arg)
 {

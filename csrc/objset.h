@@ -69,6 +69,14 @@ cf_objset_add(cf_objset *set, const void *op)
     return true;
 }
 
+/* The nearest member at or below ADDRESS, and the nearest above it, within the
+ * range that holds ADDRESS; 0: there is none. */
+uintptr_t cf_objset_before(cf_objset *set, uintptr_t address);
+uintptr_t cf_objset_after(cf_objset *set, uintptr_t address);
+
+/* That range. False: ADDRESS is in none. */
+bool cf_objset_range(cf_objset *set, uintptr_t address, cf_range *range);
+
 /* Remember the page that holds ADDRESS. */
 static inline void
 cf_objset_mark_page(cf_objset *set, uintptr_t address)

@@ -245,6 +245,12 @@ edges_of(PyTypeObject *type)
     return edges;
 }
 
+uint16_t
+cf_policy_edges(PyTypeObject *type)
+{
+    return edges_of(type);
+}
+
 void
 cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *skip)
 {

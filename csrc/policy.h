@@ -99,6 +99,10 @@ void cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *con
 /* The decision on one object of a type with check_object. Likewise. */
 cf_decision cf_policy_object(const cf_typeinfo *info, PyObject *op);
 
+/* Where the references of instances of TYPE are, whatever is decided about
+ * them: an explanation looks into what a freeze leaves alone. Likewise. */
+uint16_t cf_policy_edges(PyTypeObject *type);
+
 /* The name of a decision, as reports print it. */
 const char *cf_decision_name(cf_decision decision);
 

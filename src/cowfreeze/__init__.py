@@ -16,6 +16,7 @@ from cowfreeze._errors import (
     UnsupportedError,
     WorkerFailed,
 )
+from cowfreeze._explain import Explanation, PageCause
 from cowfreeze._freeze import FreezeReport, freeze, is_frozen
 from cowfreeze._report import WorkerReport, WorkersResult
 from cowfreeze._workers import assert_shared, fork_workers
@@ -25,7 +26,9 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "CowfreezeError",
     "CowfreezeWarning",
+    "Explanation",
     "FreezeReport",
+    "PageCause",
     "PagesCopied",
     "UnsupportedError",
     "WorkerFailed",

@@ -2,7 +2,9 @@
 from libc.errno cimport EINTR, ENOMEM, errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strerror
-from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.mman cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap,
+)
 from posix.types cimport pid_t
 from posix.unistd cimport getpid, write
 
@@ -145,6 +147,73 @@ cdef class Witness:
         return f"<cowfreeze witness, process {self.pid}, {'alive' if self.alive() else 'ended'}>"
 
 
+cdef class PageList:
+    """Room in shared memory for the addresses of pages that one worker copies.
+
+    Made by the parent before the fork, filled by the worker's measuring: first with what was
+    copied at the start, then with all. It is not scanned, and writing to it copies no page.
+
+        words   [ n at the start | n at the end | collections | addresses at the start ... | at the end ... ]
+
+    `room` is how many addresses fit into each half. Only address space until it is used.
+    """
+
+    cdef uintptr_t *words
+    cdef readonly size_t room
+    cdef size_t size
+
+    def __cinit__(self, size_t room):
+        cdef void *area
+        self.room = room
+        self.size = (3 + 2 * room) * sizeof(uintptr_t)
+        area = mmap(NULL, self.size, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if area == MAP_FAILED:
+            raise MemoryError("no room for the addresses of the copied pages")
+        self.words = <uintptr_t *>area
+
+    def __dealloc__(self):
+        if self.words != NULL:
+            munmap(self.words, self.size)
+
+    cdef void measure(self, cf_audit *audit, cf_record *record, bint at_end) noexcept:
+        cdef uintptr_t *first = self.words + 3 + (self.room if at_end else 0)
+        self.words[1 if at_end else 0] = cf_audit_list(audit, record, first, self.room)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many pages were copied at the start, and at the end; some may not have fitted."""
+        return self.words[0], self.words[1]
+
+    @property
+    def collections(self) -> int:
+        """How many full collections the worker's process has seen, as it says after measuring."""
+        return self.words[2]
+
+    @collections.setter
+    def collections(self, size_t count):
+        self.words[2] = count
+
+    cdef size_t compress(self, uintptr_t *pages) noexcept:
+        """Write to `pages` those of the end that were not there at the start; return how many.
+
+        Both lists ascend. `pages` may be NULL.
+        """
+        cdef size_t start = min(self.words[0], self.room), end = min(self.words[1], self.room)
+        cdef uintptr_t *first = self.words + 3
+        cdef uintptr_t *last = first + self.room
+        cdef size_t i = 0, k, n = 0
+        for k in range(end):
+            while i < start and first[i] < last[k]:
+                i += 1
+            if i < start and first[i] == last[k]:
+                continue
+            if pages != NULL:
+                pages[n] = last[k]
+            n += 1
+        return n
+
+
 cdef class WorkerAudit:
     """A worker's measuring of itself. Create it first thing after the fork.
 
@@ -165,8 +234,10 @@ cdef class WorkerAudit:
         if self.witness is not None:
             cf_audit_stop(&self.audit)
 
-    def measure_into(self, int fd) -> None:
+    def measure_into(self, int fd, PageList pages=None, bint at_end=False) -> None:
         """Measure now and write one record of RECORD_SIZE bytes to `fd`.
+
+        With `pages` the addresses of the copied pages are noted in it as well.
 
         Touches no Python object, so that it copies no page by itself but for some of the C stack.
         Raises OSError when the record cannot be written; what cannot be measured is no error, the
@@ -174,7 +245,10 @@ cdef class WorkerAudit:
         """
         cdef cf_record record
         cdef ssize_t done
-        cf_audit_measure(&self.audit, &record)
+        if pages is None:
+            cf_audit_measure(&self.audit, &record)
+        else:
+            pages.measure(&self.audit, &record, at_end)
         while True:
             done = write(fd, &record, sizeof(record))
             if done == <ssize_t>sizeof(record):

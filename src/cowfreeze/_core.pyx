@@ -6,3 +6,4 @@ No policy and no loop over objects belongs here. Each .pxi binds one group of C 
 
 include "_audit.pxi"
 include "_freeze.pxi"
+include "_explain.pxi"

@@ -20,7 +20,8 @@ import reprlib
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from cowfreeze._errors import PagesCopied, WorkerFailed
+from cowfreeze._errors import CowfreezeError, PagesCopied, WorkerFailed
+from cowfreeze._explain import Explanation, causes_text
 from cowfreeze._sizes import format_size, parse_size
 from cowfreeze._tables import count_cell, make_table, render, seconds_cell, size_cell
 
@@ -126,6 +127,7 @@ class WorkersResult:
         cluster_pss: memory of parent and workers together in bytes, each shared page
             counted once, while all workers were alive; without what only the witness held.
         notes: what a reader of the figures must know, one sentence each.
+        explanations: of the workers that were explained, see ``explain()``.
     """
 
     workers: tuple[WorkerReport, ...]
@@ -135,6 +137,7 @@ class WorkersResult:
     inherited: int | None
     cluster_pss: int | None
     notes: tuple[str, ...]
+    explanations: tuple[Explanation, ...] = ()
 
     @property
     def results(self) -> tuple[Any, ...]:
@@ -200,6 +203,31 @@ class WorkersResult:
             raise PagesCopied(self._copied_text(over, limit, max_frozen), self)
         return self
 
+    def explain(self, top: int = 20, worker: int | None = None) -> Explanation:
+        """Which object and field was written on each page that a worker copied.
+
+        Args:
+            top: how many causes the table shows; those that are unknown always are.
+            worker: index of the worker; by default the explained one with most copied pages.
+
+        Raises:
+            CowfreezeError: nothing was explained: it has to happen while the workers live,
+                so ask for it with ``fork_workers(..., explain=True)``.
+            TypeError, ValueError: TOP is no number of at least 1; no such worker.
+        """
+        top = check_count(top, "top", least=1)
+        if not self.explanations:
+            raise CowfreezeError(
+                "the workers' pages were not explained, and the workers are gone: call "
+                "fork_workers(..., explain=True), or assert_shared(target, ...), which explains "
+                "what is above its limits"
+            )
+        chosen = [e for e in self.explanations if worker is None or e.worker == worker]
+        if not chosen:
+            known = ", ".join(str(e.worker) for e in self.explanations)
+            raise ValueError(f"worker={worker!r} was not explained: give one of {known}")
+        return dataclasses.replace(max(chosen, key=lambda e: e.pages), top=top)
+
     def to_dict(self) -> dict[str, Any]:
         """All attributes and properties but ``results`` as plain values for JSON."""
         return {
@@ -210,6 +238,7 @@ class WorkersResult:
             "inherited": self.inherited,
             "cluster_pss": self.cluster_pss,
             "notes": list(self.notes),
+            "explanations": [explanation.to_dict() for explanation in self.explanations],
             "copied": self.copied,
             "frozen_copied": self.frozen_copied,
             "minor_faults": self.minor_faults,
@@ -301,7 +330,16 @@ class WorkersResult:
         areas = sorted(worst.copied_by_area.items(), key=lambda item: -item[1])
         if areas:
             text += " By area: " + ", ".join(f"{name} {count:,}" for name, count in areas) + "."
-        return f"{text}\nWhere to look: {_advice(frozen, max_frozen)}\n\n{self}"
+        where = f"Where to look: {_advice(frozen, max_frozen)}"
+        if self.explanations:
+            where = causes_text(self._explanation_of(worst)) or where
+        else:
+            where += " fork_workers(..., explain=True) names objects and fields."
+        return f"{text}\n{where}\n\n{self}"
+
+    def _explanation_of(self, worker: WorkerReport) -> Explanation:
+        found = [e for e in self.explanations if e.worker == worker.index]
+        return found[0] if found else self.explanations[0]
 
 
 def check_count(value: int, name: str, least: int = 0) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import pickle
 import resource
@@ -64,7 +65,7 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
         return _BROKEN
     before = b""
     if audit is not None:
-        before, why = _measure(audit)
+        before, why = _measure(audit, worker, False)
     run.mailbox.start(worker.index)
     outcome = report.RETURNED
     value: Any = None
@@ -85,11 +86,13 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
 
     records = b""
     if audit is not None and before:
-        after, why = _measure(audit)
+        after, why = _measure(audit, worker, True)
         records = before + after if after else b""
     # From here on pages do not count (W1 ends). A signal would lose the report.
     set_signal_mask(signal.SIG_BLOCK, signal.valid_signals())
     minor_faults = _minor_faults() - faults
+    if worker.pages is not None:
+        worker.pages.collections = gc.get_stats()[2]["collections"]
     figures = Figures(Mailbox.MEASURED, _has_children(), records, why, minor_faults, seconds)
     run.mailbox.put(worker.index, figures)
     told = _send(worker, MEASURED, b"") and _wait_for_release(worker)
@@ -107,7 +110,7 @@ def _start_audit(run: Run) -> tuple[_core.WorkerAudit | None, str, int]:
         return None, f"The audit could not start in the worker: {error_text(error)}.", faults
 
 
-def _measure(audit: _core.WorkerAudit) -> tuple[bytes, str]:
+def _measure(audit: _core.WorkerAudit, worker: Worker, at_end: bool) -> tuple[bytes, str]:
     """The audit's record, or why there is none.
 
     It goes through a pipe that is made only now: the target may have closed, or put
@@ -117,7 +120,10 @@ def _measure(audit: _core.WorkerAudit) -> tuple[bytes, str]:
     try:
         read_end, write_end = os.pipe()
         try:
-            audit.measure_into(write_end)
+            if worker.pages is None:
+                audit.measure_into(write_end)
+            else:
+                audit.measure_into(write_end, worker.pages, at_end)
             return os.read(read_end, _core.RECORD_SIZE), ""
         finally:
             os.close(read_end)

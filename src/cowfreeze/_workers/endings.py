@@ -52,7 +52,7 @@ def make_report(run: Run, worker: Worker) -> tuple[WorkerReport, str | None]:
     reasons: list[str] = []
     pages = PageFigures()
     if figures.records:
-        pages = _page_figures(figures.records)
+        pages = page_figures(figures.records)
         reasons += pages.reasons
     elif figures.stage == Mailbox.MEASURED:
         reasons.append(figures.text)
@@ -150,7 +150,7 @@ def _timeout_text(run: Run, worker: Worker) -> str:
     return f"{text} and ended by itself after SIGTERM"
 
 
-def _page_figures(records: bytes) -> PageFigures:
+def page_figures(records: bytes) -> PageFigures:
     """What the target did: the audit's record after it minus the one before it."""
     start = _core.decode_record(records[: _core.RECORD_SIZE])
     end = _core.decode_record(records[_core.RECORD_SIZE :])

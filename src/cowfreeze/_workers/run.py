@@ -21,6 +21,7 @@ from cowfreeze._report import WorkersResult
 from cowfreeze._workers.channel import END, GO, HEADER, MEASURED, RELEASE, Mailbox, make_channel
 from cowfreeze._workers.child import work
 from cowfreeze._workers.endings import make_report
+from cowfreeze._workers.explaining import Explaining, Wants
 from cowfreeze._workers.processes import (
     POLL_SECONDS,
     descendants,
@@ -58,6 +59,8 @@ class Worker:
         self.family: list[psutil.Process] = []  # started by the target, alive after it
         self.uss: int | None = None
         self.pss: int | None = None
+        self.pages: _core.PageList | None = None  # what it copied, if that may be explained
+        self.memory: int | None = None  # descriptor of its /proc/PID/mem, likewise
 
     @property
     def is_measured(self) -> bool:
@@ -125,6 +128,9 @@ class Worker:
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
+        if self.memory is not None:
+            os.close(self.memory)
+            self.memory = None
 
 
 class Run:
@@ -136,7 +142,9 @@ class Run:
         calls: list[tuple[Any, ...]],
         timeout: float | None,
         grace: float,
+        wants_explanation: Wants | None = None,
     ) -> None:
+        self.explaining = Explaining(wants_explanation)
         self.target = target
         self.calls = calls
         self.timeout = timeout
@@ -197,6 +205,7 @@ class Run:
                 "raise the limit (ulimit -n) or start fewer workers"
             ) from error
         self.ends = [(w.here.fileno(), w.there.fileno()) for w in self.workers]
+        self.explaining.prepare(self)
         # What is still buffered here would be written once more by every worker.
         flushed = flush_streams()
         if flushed:
@@ -252,6 +261,7 @@ class Run:
             self.selector.register(worker.here, selectors.EVENT_READ, (worker, True))
             if worker.pidfd is not None:
                 self.selector.register(worker.pidfd, selectors.EVENT_READ, (worker, False))
+        self.explaining.open(self)
         for worker in self.workers:
             worker.send(GO)
 
@@ -323,6 +333,10 @@ class Run:
             )
         else:
             self.cluster_pss = total
+
+    def explain(self) -> None:
+        """After read_memory, because the index of objects would count as the parent's memory."""
+        self.explaining.explain(self)
 
     def collect(self) -> None:
         """Let the workers send their results and end; reap them."""
@@ -401,6 +415,7 @@ class Run:
         finally:
             for worker in self.workers:
                 worker.close()
+            self.explaining.close()
             if self.witness is not None:
                 self.witness.close()
 
@@ -415,4 +430,5 @@ class Run:
             inherited=self.inherited,
             cluster_pss=self.cluster_pss,
             notes=tuple(self.notes),
+            explanations=self.explaining.in_order(),
         )

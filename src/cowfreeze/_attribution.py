@@ -1,0 +1,228 @@
+"""From workers that wait to their Explanations: gathers, asks _core, finds words.
+
+    parent (here)                        witness             worker
+    ---------------------------------    ----------------    -------------------------
+    /proc/WITNESS/mem, /proc/WORKER/mem
+    opened before the workers start
+                                                             lists its copied pages while
+                                                             it measures (_core.PageList)
+    index of all objects of this process
+    compare page by page         <-----  bytes of the fork   bytes of now
+    repr and path of the examples
+
+The parent went on since the fork, so its objects only say what lies where; what they held is
+read from the witness, and an object whose type differs there does not count.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from cowfreeze import _core
+from cowfreeze._advice import advice_for
+from cowfreeze._explain import SAME_BYTES, UNKNOWN, CauseExample, Explanation, PageCause
+from cowfreeze._paths import (
+    Root,
+    Steps,
+    detail_text,
+    path_text,
+    roots_of_this_process,
+    short_repr,
+    type_name,
+)
+
+# Kind, type and field of what is no object.
+_PLACES = {
+    "pool header": ("allocator", "pymalloc", "pool header"),
+    "pool free": ("allocator", "pymalloc", "free block used"),
+    "pool used": ("allocator", "pymalloc", "block in use"),
+    "chunk header": ("allocator", "malloc", "chunk header"),
+    "chunk free": ("allocator", "malloc", "free chunk used"),
+    "chunk used": ("allocator", "malloc", "block in use"),
+    "chunk top": ("allocator", "malloc", "end of the heap"),
+    "chunk mapped": ("allocator", "malloc", "large block"),
+    "chunk arena": ("allocator", "malloc", "arena of a thread"),
+    "interpreter": ("interpreter", "interpreter", "state"),
+    "frames": ("interpreter", "interpreter", "frames of functions"),
+    "stack": ("stack", "stack", "stack"),
+}
+
+
+class Waiting(NamedTuple):
+    """A worker that has measured and waits."""
+
+    number: int
+    pages: _core.PageList
+    memory: int  # descriptor of its /proc/PID/mem
+    copied: int  # what its records say
+    collected: bool  # it ran a full collection, and the collector leaves nothing alone
+
+
+def room_for_pages() -> int:
+    """How many pages a worker of this process can copy at most: those that are there."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) + 16384
+
+
+def open_memory(pid: int) -> int:
+    """A descriptor for reading the memory of PID. To be opened before the worker can change
+    its user: the right is asked at the open only. Raises OSError."""
+    return os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def explain_waiting(
+    witness: _core.Witness,
+    witness_memory: int,
+    waiting: Sequence[Waiting],
+    target: Callable[..., Any],
+    calls: Sequence[tuple[Any, ...]],
+) -> dict[int, Explanation]:
+    """An Explanation for each of WAITING, by index. Raises RuntimeError, MemoryError."""
+    started = time.perf_counter()
+    named = [Root("target", target)]
+    for worker in waiting:
+        named += [
+            Root(f"args[{worker.number}][{number}]", value)
+            for number, value in enumerate(calls[worker.number])
+        ]
+    roots = roots_of_this_process(*named)
+    found = _core.explain_pages(
+        witness,
+        witness_memory,
+        tuple((worker.pages, worker.memory, worker.collected) for worker in waiting),
+        tuple(root.object for root in roots),
+    )
+    made: dict[int, Explanation] = {}
+    for worker, raw in zip(waiting, found):
+        made[worker.number] = _explanation(worker, raw, roots, started)
+    return made
+
+
+def unexplained(index: int, why: str) -> Explanation:
+    """For a worker whose pages could not be looked at."""
+    return Explanation(
+        worker=index, pages=0, unlisted=0, object_pages=0, allocator_pages=0, system_pages=0,
+        unknown_pages=0, causes=(), top=20, objects=0, seconds=0.0,
+        page_size=os.sysconf("SC_PAGE_SIZE"), notes=(why,),
+    )  # fmt: skip
+
+
+def _explanation(
+    worker: Waiting, raw: dict[str, Any], roots: list[Root], started: float
+) -> Explanation:
+    pages = array("Q", raw["pages"])
+    main = array("I", raw["main"])
+    unlisted = max(0, worker.copied - len(pages))
+    notes = []
+    if unlisted:
+        notes.append(
+            f"{unlisted:,} copied pages were not looked at: there was no room for more "
+            "addresses, or they were unmapped meanwhile"
+        )
+    if raw["overflow"]:
+        notes.append("there were more objects than the index has room for")
+    ranks = raw["ranks"]
+    steps = Steps(
+        example["path"][1]
+        for cause in raw["causes"]
+        for example in cause["examples"]
+        if example["path"] is not None
+    )
+    causes = [_cause(cause, roots, steps) for cause in raw["causes"]]
+    if any(cause.field == "unreadable" for cause in causes):
+        notes.append(
+            "pages that are \"unreadable\" could not be read from the worker or the witness: "
+            "unmapped by the worker, or it has ended"
+        )
+    causes, main = _merge(causes, main)
+    return Explanation(
+        worker=worker.number,
+        pages=len(pages),
+        unlisted=unlisted,
+        object_pages=ranks["object"],
+        allocator_pages=ranks["allocator"],
+        system_pages=ranks["system"],
+        unknown_pages=ranks["unknown"],
+        causes=tuple(causes),
+        top=20,
+        objects=raw["objects"],
+        seconds=time.perf_counter() - started,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        notes=tuple(notes),
+        addresses=pages,
+        main=main,
+    )
+
+
+def _merge(causes: list[PageCause], main: array[int]) -> tuple[list[PageCause], array[int]]:
+    """Sort by pages, and let MAIN follow."""
+    order = sorted(range(len(causes)), key=lambda i: (-causes[i].pages, -causes[i].words))
+    position = [0] * len(causes)
+    for place, i in enumerate(order):
+        position[i] = place
+    return [causes[i] for i in order], array("I", map(position.__getitem__, main))
+
+
+def _cause(raw: dict[str, Any], roots: list[Root], steps: Steps) -> PageCause:
+    kind, type_, field = _names(raw)
+    examples = tuple(sorted(_examples(raw, roots, steps), key=_best_first))
+    first = examples[0] if examples else None
+    return PageCause(
+        kind=kind,
+        type=type_,
+        field=field,
+        same_bytes=raw["change"] == "same bytes",
+        pages=raw["pages"],
+        alone=raw["alone"],
+        words=raw["words"],
+        owner=first.owner if first else None,
+        path=first.path if first else None,
+        detail=first.detail if first else None,
+        advice=advice_for(type_, field, raw["change"] == "same bytes"),
+        examples=examples,
+    )
+
+
+def _best_first(example: CauseExample) -> tuple[int, bool, int]:
+    """Most written first; among equals one with a path, and a short one."""
+    return (-example.words, example.path is None, len(example.path or ""))
+
+
+def _names(raw: dict[str, Any]) -> tuple[str, str, str]:
+    if raw["change"] == "unreadable":
+        return UNKNOWN, UNKNOWN, "unreadable"
+    if raw["place"] == "free list":
+        kind, type_, field = "allocator", type_name(raw["type"]), "free list"
+    elif raw["type"] is not None:
+        kind, type_, field = "object", type_name(raw["type"]), raw["field"]
+    elif raw["place"] == "library":
+        name = (raw["library"] or "C library").rpartition("/")[2]
+        kind, type_, field = "library", name, "C variables"
+        if raw["library"] is None:
+            field = "thread-local data"
+    else:
+        kind, type_, field = _PLACES.get(raw["place"], (UNKNOWN, UNKNOWN, "memory of no known owner"))
+    if raw["change"] == "same bytes" and raw["field"] == "none":
+        field = SAME_BYTES
+    return kind, type_, field
+
+
+def _examples(
+    raw: dict[str, Any], roots: list[Root], steps: Steps
+) -> Iterator[CauseExample]:
+    for example in raw["examples"]:
+        owner = path = detail = None
+        if example["is_object"]:
+            value = example["object"]
+            owner = short_repr(value)
+            detail = detail_text(value, raw["field"], example["offset"], example["in_body"])
+            if example["path"] is not None:
+                number, chain = example["path"]
+                path = path_text(roots, number, chain, steps)
+        elif example["symbol"]:
+            owner = example["symbol"]
+        yield CauseExample(owner, path, detail, example["address"], example["words"])

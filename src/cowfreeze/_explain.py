@@ -1,0 +1,211 @@
+"""Why pages were copied: one PageCause per kind of owner and field.
+
+    page     is counted once for every cause that occurs on it; `alone` says on how many pages
+             a cause is the only one, so what fixing it alone gives back
+    cause    (type, field): "list, reference count" or "malloc, chunk header"
+    example  one owner: what it is, and how it is reached from a name
+
+What a page is by its best known cause (an object, an allocator's structure, the interpreter
+and libraries, unknown) adds up to all pages, so that what is unknown cannot hide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from cowfreeze._sizes import format_size
+from cowfreeze._tables import count_cell, make_table, render, seconds_cell
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+SAME_BYTES = "same bytes again"
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class CauseExample:
+    """One owner of written memory.
+
+    Attributes:
+        owner: a short text for the object (made in the parent, without calling its
+            ``__repr__``), or the name of a C variable; None when neither is known.
+        path: how the object is reached, ``data[17]['tags']``; None when nothing that has a
+            name leads to it.
+        detail: the attribute or the source line, where the written word tells it.
+        address: of the first written word.
+        words: how many words (8 bytes) of it were written; 0 for "same bytes again".
+    """
+
+    owner: str | None
+    path: str | None
+    detail: str | None
+    address: int
+    words: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class PageCause:
+    """One kind of write, on all the pages where it was found.
+
+    Attributes:
+        kind: "object", "allocator", "interpreter", "library", "stack" or "unknown".
+        type: of the object; else "pymalloc", "malloc", "interpreter", "stack", the name of
+            a library or "unknown".
+        field: what was written: "reference count", "GC header", "cached hash", "list
+            contents", "inline cache or counter", "pool header", "chunk header", ...;
+        same_bytes: the page was written, but reads as it did at the fork: a count went up and
+            down, or a value was stored again. Then type and field are of what lies on the page
+            and is written in this way: likely, not proven; "same bytes again" as the field
+            means that nothing there is known to be.
+        pages: on how many copied pages it occurs. Several causes can share a page.
+        alone: on how many pages it is the only cause.
+        words: written words (8 bytes).
+        owner, path, detail: of the example that was written most, see CauseExample.
+        advice: what to do about it, or None.
+        examples: up to five owners.
+    """
+
+    kind: str
+    type: str
+    field: str
+    same_bytes: bool
+    pages: int
+    alone: int
+    words: int
+    owner: str | None
+    path: str | None
+    detail: str | None
+    advice: str | None
+    examples: tuple[CauseExample, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @property
+    def name(self) -> str:
+        """Type and field in one text."""
+        again = self.same_bytes and self.field != SAME_BYTES
+        return f"{self.type}: {self.field}" + (f" ({SAME_BYTES})" if again else "")
+
+    @property
+    def where(self) -> str:
+        """Owner, path and detail of the first example in one text."""
+        parts = [part for part in (self.path, self.owner, self.detail) if part]
+        return ", ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """Why one worker copied its pages; a table when printed.
+
+    Attributes:
+        worker: index of the worker.
+        pages: copied pages that were compared with the witness: those that the target copied,
+            without the ones of the start. 0 if nothing was copied, or if `notes` says why
+            they could not be looked at.
+        unlisted: copied pages that were not looked at; `notes` says why.
+        object_pages, allocator_pages, system_pages, unknown_pages: the same pages by the
+            best that is known about each; they add up to ``pages``. System: interpreter
+            state, C stack, variables of libraries.
+        causes: all causes, those on most pages first.
+        top: how many of them the table and ``to_dict()`` show; the unknown ones always.
+        objects: how many objects were indexed to find owners.
+        seconds: time that explaining took, for all workers together.
+        page_size: bytes per page.
+        notes: what a reader must know, one sentence each.
+        addresses: array('Q') of the pages' addresses, ascending.
+        main: array('I'), for each of them the position in ``causes`` of the cause with most
+            words.
+    """
+
+    worker: int
+    pages: int
+    unlisted: int
+    object_pages: int
+    allocator_pages: int
+    system_pages: int
+    unknown_pages: int
+    causes: tuple[PageCause, ...]
+    top: int
+    objects: int
+    seconds: float
+    page_size: int
+    notes: tuple[str, ...] = ()
+    addresses: array[int] = dataclasses.field(default_factory=lambda: array("Q"), repr=False)
+    main: array[int] = dataclasses.field(default_factory=lambda: array("I"), repr=False)
+
+    @property
+    def named_ratio(self) -> float | None:
+        """Part of the pages with an object or an allocator's structure; None without pages."""
+        if self.pages == 0:
+            return None
+        return (self.object_pages + self.allocator_pages) / self.pages
+
+    @property
+    def shown(self) -> tuple[PageCause, ...]:
+        """The first ``top`` causes, and the unknown ones behind them."""
+        rest = self.causes[self.top :]
+        return self.causes[: self.top] + tuple(c for c in rest if c.kind == UNKNOWN)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shown causes and all totals as plain values for JSON."""
+        names = (
+            "worker pages unlisted object_pages allocator_pages system_pages unknown_pages top "
+            "objects seconds page_size named_ratio"
+        ).split()
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        values["causes"] = [cause.to_dict() for cause in self.shown]
+        values["more_causes"] = len(self.causes) - len(self.shown)
+        values["notes"] = list(self.notes)
+        return values
+
+    def __rich__(self) -> RenderableType:
+        title = (
+            f"worker {self.worker} copied {count_cell(self.pages)} pages "
+            f"({format_size(self.pages * self.page_size)}): {count_cell(self.object_pages)} with "
+            f"objects, {count_cell(self.allocator_pages)} of allocators only, "
+            f"{count_cell(self.system_pages)} interpreter, stack and libraries, "
+            f"{count_cell(self.unknown_pages)} unknown; {seconds_cell(self.seconds)}"
+        )
+        rows = [
+            (
+                cause.name + (f"\n    {cause.where}" if cause.where else ""),
+                count_cell(cause.pages),
+                count_cell(cause.alone),
+                count_cell(cause.words),
+            )
+            for cause in self.shown
+        ]
+        notes = list(self.notes)
+        more = len(self.causes) - len(self.shown)
+        if more:
+            notes.insert(0, f"{more:,} more causes; explain(top={len(self.causes)}) shows all")
+        return make_table(title, ("cause, and its most written owner", "pages", "alone", "words"), rows, notes)
+
+    def __str__(self) -> str:
+        return render(self.__rich__())
+
+
+def causes_text(explanation: Explanation, most: int = 5) -> str:
+    """The main causes with advice, for the text of a failed assertion."""
+    lines = []
+    for cause in explanation.causes[:most]:
+        where = f": {cause.where}" if cause.where else ""
+        lines.append(
+            f"  {cause.pages:,} pages  {cause.name}{where}"
+            + (f"\n      {cause.advice}" if cause.advice else "")
+        )
+    if explanation.unknown_pages:
+        lines.append(f"  {explanation.unknown_pages:,} pages  unknown")
+    lines += [f"  note: {note}" for note in explanation.notes]
+    if not lines:
+        return ""
+    return f"Main causes in worker {explanation.worker}:\n" + "\n".join(lines)

@@ -1,0 +1,131 @@
+"""The part of a run that explains copied pages; does nothing unless that is wanted.
+
+    prepare   before the witness is forked: room for the workers' lists of pages
+    open      after the last fork: the memory of witness and workers, for reading
+    explain   while the workers wait: from pages to causes
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional
+
+from cowfreeze import _attribution as attribution
+from cowfreeze import _core
+from cowfreeze._explain import Explanation
+from cowfreeze._workers.endings import PageFigures, page_figures
+from cowfreeze._workers.processes import error_text
+
+if TYPE_CHECKING:
+    from cowfreeze._workers.run import Run, Worker
+
+# Of a worker's copied pages and frozen ones (None: unknown): shall they be explained?
+Wants = Callable[[Optional[int], Optional[int]], bool]
+
+
+class Explaining:
+    """What a run keeps for explaining its workers."""
+
+    def __init__(self, wants: Wants | None) -> None:
+        self.wants = wants
+        self.witness_memory: int | None = None
+        self.why_not = ""
+        self.collections = -1
+        self.explanations: dict[int, Explanation] = {}
+
+    def prepare(self, run: Run) -> None:
+        if self.wants is None:
+            return
+        # What a worker's count of full collections starts with; -1: the collector leaves
+        # part of the heap alone, so that nothing follows from a collection.
+        if gc.get_freeze_count() == 0 or _collector_sees_all():
+            self.collections = gc.get_stats()[2]["collections"]
+        try:
+            room = attribution.room_for_pages()
+            for worker in run.workers:
+                worker.pages = _core.PageList(room)
+        except (OSError, MemoryError) as error:
+            self.why_not = f"no room to note the copied pages in: {error_text(error)}"
+
+    def open(self, run: Run) -> None:
+        """After the last fork, so that no worker inherits the descriptors; before a worker
+        can change its user, which would take the right to open them away."""
+        if self.wants is None or run.witness is None:
+            return
+        try:
+            self.witness_memory = attribution.open_memory(run.witness.pid)
+            for worker in run.workers:
+                worker.memory = attribution.open_memory(worker.pid)
+        except OSError as error:
+            self.why_not = (
+                f"the memory of witness and workers may not be read ({error_text(error)}); "
+                "kernel.yama.ptrace_scope must be below 2, and /proc not hidden"
+            )
+
+    def explain(self, run: Run) -> None:
+        """Find out what was written on the pages of the workers that wait for their release."""
+        if self.wants is None:
+            return
+        waiting = []
+        for worker in run.workers:
+            records = run.mailbox.get(worker.index).records
+            figures = page_figures(records) if records else PageFigures()
+            if not self.wants(figures.copied_pages, figures.frozen_copied_pages):
+                continue
+            one = self._waiting(worker, figures)
+            if one is None:
+                why = self._reason(run, worker, figures)
+                self.explanations[worker.index] = attribution.unexplained(worker.index, why)
+            else:
+                waiting.append(one)
+        if not waiting or run.witness is None or self.witness_memory is None:
+            return
+        try:
+            self.explanations.update(
+                attribution.explain_waiting(
+                    run.witness, self.witness_memory, waiting, run.target, run.calls
+                )
+            )
+        except Exception as error:  # what the workers did must not be lost over it
+            for one in waiting:
+                self.explanations[one.number] = attribution.unexplained(
+                    one.number, error_text(error)
+                )
+
+    def _waiting(self, worker: Worker, figures: PageFigures) -> attribution.Waiting | None:
+        """WORKER as the attribution wants it; None: it cannot be explained."""
+        if self.why_not or self.witness_memory is None or worker.ended:
+            return None
+        if worker.pages is None or worker.memory is None or figures.copied_pages is None:
+            return None
+        collected = worker.pages.collections > self.collections >= 0
+        return attribution.Waiting(
+            worker.index, worker.pages, worker.memory, figures.copied_pages, collected
+        )
+
+    def _reason(self, run: Run, worker: Worker, figures: PageFigures) -> str:
+        if worker.ended:
+            return "the worker had ended before its pages could be looked at"
+        return (
+            self.why_not
+            or run.no_witness
+            or " ".join(figures.reasons)
+            or "the worker could not measure its pages"
+        )
+
+    def in_order(self) -> tuple[Explanation, ...]:
+        return tuple(self.explanations[index] for index in sorted(self.explanations))
+
+    def close(self) -> None:
+        if self.witness_memory is not None:
+            os.close(self.witness_memory)
+            self.witness_memory = None
+
+
+def _collector_sees_all() -> bool:
+    """Was gc.freeze() never called? 3.12 and 3.13 put immortal objects into the permanent
+    generation by themselves, so its size does not tell; an ordinary old object does."""
+    probe = globals()
+    return any(found is probe for found in gc.get_objects())
