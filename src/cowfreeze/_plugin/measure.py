@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from cowfreeze._plugin.outcome import Ending, Told, attempt, forget_captured, lo
 from cowfreeze._plugin.result import CowResult, Explanation
 from cowfreeze._plugin.settings import Settings
 from cowfreeze._report import EXITED, RETURNED, WorkersResult
+from cowfreeze._workers import fork_and_explain
 
 
 class Job(NamedTuple):
@@ -143,10 +145,15 @@ def _in_zygote(job: Job) -> Ending | _Raw:
         if ending is not None:
             return ending
     report = _freeze(job.settings.freeze, data)
-    result = cowfreeze.fork_workers(
-        _target(job, arguments), job.settings.workers, timeout=job.settings.timeout
+    page_size = os.sysconf("SC_PAGE_SIZE")
+
+    def wants(copied: int | None, frozen: int | None) -> bool:
+        return job.explain or _is_over(job.settings, (copied or 0) * page_size, frozen or 0)
+
+    result = fork_and_explain(
+        _target(job, arguments), job.settings.workers, job.settings.timeout, wants
     )
-    wanted = job.explain or _is_over(job.settings, result)
+    wanted = job.explain or _is_over(job.settings, result.copied or 0, result.frozen_copied or 0)
     explanation = causes.explain(result) if wanted else causes.not_asked()
     return _Raw(
         result,
@@ -158,11 +165,10 @@ def _in_zygote(job: Job) -> Ending | _Raw:
     )
 
 
-def _is_over(settings: Settings, result: WorkersResult) -> bool:
+def _is_over(settings: Settings, copied: int, frozen: int) -> bool:
     """Whether the test is going to fail and its report needs the causes. (After ``cow.run``
     the test chooses the limits; the defaults stand in for them here.)"""
-    frozen = result.frozen_copied or 0
-    return (result.copied or 0) > settings.max_copied or frozen > settings.max_frozen
+    return copied > settings.max_copied or frozen > settings.max_frozen
 
 
 def _target(job: Job, arguments: tuple[Any, ...]) -> Callable[[int], Ending]:

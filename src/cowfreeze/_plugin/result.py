@@ -81,6 +81,17 @@ class CowResult:
         return None if self.freeze == "none" else self.measured.frozen_copied
 
     @property
+    def by_cause(self) -> dict[str, int] | None:
+        """Copied pages by cause ("list: list contents"), of the explained worker that copied
+        most; several causes can share a page. None when it is unknown: see explanation.reason."""
+        if self.explanation.data is None:
+            return None
+        return {
+            f"{cause['type']}: {cause['field']}": cause["pages"]
+            for cause in self.explanation.data.get("causes", ())
+        }
+
+    @property
     def faults(self) -> int | None:
         """Minor page faults of the worst worker; None when unknown. Source: getrusage."""
         return self.measured.minor_faults

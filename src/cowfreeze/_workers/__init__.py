@@ -122,6 +122,14 @@ def _run(
         return run.result()
 
 
+def fork_and_explain(
+    target: Callable[..., Any], workers: int, timeout: float | None, wants: Wants
+) -> WorkersResult:
+    """fork_workers for the pytest plugin: WANTS says of each worker, from its copied and its
+    frozen pages, whether it is to be explained before it ends."""
+    return _run(target, _calls(target, workers, None), timeout, 2.0, wants)
+
+
 def _always(copied: int | None, frozen: int | None) -> bool:
     return True
 
