@@ -88,6 +88,7 @@ def test_the_same_in_every_mode(pytester: pytest.Pytester, options: tuple[str, .
 
 
 @needs_xdist
+@needs_immortal
 def test_options_work_under_xdist(pytester: pytest.Pytester) -> None:
     project(pytester, READS, LIGHT)
     run(pytester, "-n2", "--cow-save").stdout.fnmatch_lines(["2 figures saved in *"])
