@@ -27,6 +27,10 @@
 /* Never more than this in one freeze: 1,600 pools of one class. */
 #define MAX_BLOCKS_PER_CLASS (1 << 20)
 
+/* What the allocator adds to a request: nothing, or in debug builds the size
+ * and guard bytes around the block. */
+static size_t extra_bytes;
+
 static unsigned
 blocks_in_pool_of(const void *block)
 {
@@ -39,18 +43,20 @@ static bool
 pools_count_blocks(void)
 {
     const char *name = _PyMem_GetCurrentAllocatorName();
-    if (name == NULL || strcmp(name, "pymalloc") != 0) {
+    if (name == NULL
+        || (strcmp(name, "pymalloc") != 0 && strcmp(name, "pymalloc_debug") != 0)) {
         return false;
     }
+    extra_bytes = strcmp(name, "pymalloc") == 0 ? 0 : 3 * sizeof(size_t);
     bool counts = false;
     void *blocks[3] = {NULL, NULL, NULL};
     for (int i = 0; i < 3 && !counts; i++) {
-        blocks[i] = PyObject_Malloc(LARGEST_CLASS);
+        blocks[i] = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
         if (blocks[i] == NULL) {
             break;
         }
         unsigned before = blocks_in_pool_of(blocks[i]);
-        void *next = PyObject_Malloc(LARGEST_CLASS);
+        void *next = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
         if (next != NULL && ((uintptr_t)next ^ (uintptr_t)blocks[i]) < POOL_SIZE) {
             counts = before >= 1 && before <= POOL_SIZE / LARGEST_CLASS
                      && blocks_in_pool_of(next) == before + 1;
@@ -72,8 +78,8 @@ cf_seal_pools(cf_seal_result *result)
         return;
     }
     for (size_t size = ALIGNMENT; size <= LARGEST_CLASS; size += ALIGNMENT) {
-        for (int n = 0; n < MAX_BLOCKS_PER_CLASS; n++) {
-            void *block = PyObject_Malloc(size);
+        for (int n = 0; size > extra_bytes && n < MAX_BLOCKS_PER_CLASS; n++) {
+            void *block = PyObject_Malloc(size - extra_bytes);
             if (block == NULL) {
                 return;
             }

@@ -339,7 +339,7 @@ def _notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
         )
     if sealed and not counts.pools_known:
         notes.append(
-            "memory does not come from pymalloc (PYTHONMALLOC is set, or this is a debug build): "
+            "memory does not come from pymalloc (PYTHONMALLOC is set): "
             "free blocks beside frozen objects were not filled up, and the first allocations of "
             "a worker copy their pages."
         )
