@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 from typing import Any
 
 import pytest
 from _child import run_in_child, run_once
 
 IMMORTAL = sys.version_info >= (3, 12)
-IS_DEBUG = bool(sysconfig.get_config_var("Py_DEBUG"))
 
 # -- skipped ----------------------------------------------------------------
 
