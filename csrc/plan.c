@@ -25,7 +25,7 @@
  * be on the stack twice: noted down, and to be followed. */
 #define BYTES_PER_WORD 16
 /* Beside what objects can need: portions of wide containers (walk.c). */
-#define TODO_SPARE 4096
+#define SPARE_WORDS 4096
 
 /* Add MAPPING to the ranges, joining neighbours. */
 static int
@@ -87,7 +87,7 @@ cf_plan_reserve(cf_plan *plan)
         || read_ranges(plan) < 0) {
         goto error;
     }
-    size_t words = TODO_SPARE;
+    size_t words = SPARE_WORDS;
     for (size_t i = 0; i < plan->n_ranges; i++) {
         words += (plan->ranges[i].end - plan->ranges[i].start) / BYTES_PER_WORD;
     }

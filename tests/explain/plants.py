@@ -60,6 +60,11 @@ def chunks(count: int) -> list[bytes]:
     return [bytes(ABOVE_POOLS) for _ in range(count)]
 
 
+def make_holes() -> None:
+    """Leave far more holes in malloc's heap than anything between here and the fork fills."""
+    apart = chunks(6000)
+    between[:] = apart[::2]
+
 
 many: list[list[Any]] = []
 neighbour = in_the_middle(Neighbour)
@@ -90,7 +95,9 @@ def targets() -> dict[str, Callable[[int], Any]]:
     }
 
 
-def explain(target: Callable[[int], Any]) -> dict[str, Any]:
+def explain(name: str, target: Callable[[int], Any]) -> dict[str, Any]:
+    if name == "malloc":
+        make_holes()
     result = cowfreeze.fork_workers(target, 1, explain=True)
     worker = result.workers[0]
     assert worker.outcome == "returned" and worker.copied_pages is not None, worker
@@ -108,16 +115,14 @@ def main() -> None:
     if sys.argv[1:] == ["collect"]:
         data = [{"id": [number]} for number in range(20000)]
         gc.collect()
-        print(json.dumps({"collect": explain(lambda index: gc.collect() and None), "n": len(data)}))
+        found = explain("collect", lambda index: gc.collect() and None)
+        print(json.dumps({"collect": found, "n": len(data)}))
         return
-    apart = chunks(400)
     cowfreeze.fork_workers(lambda index: None, 1, explain=True).explain()  # warm our own code
     cowfreeze.freeze(numbers, table, config, cached, seal=False)
     gc.freeze()
-    between[:] = apart[::2]
-    del apart  # every second one becomes a hole
     text = in_the_middle(lambda: "-".join(map(str, numbers)) * 3)
-    print(json.dumps({name: explain(target) for name, target in targets().items()}))
+    print(json.dumps({name: explain(name, target) for name, target in targets().items()}))
 
 
 if __name__ == "__main__":
