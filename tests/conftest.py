@@ -1,11 +1,20 @@
-"""What all test files share: a case that cannot run here counts as skipped, with its reason."""
+"""What all test files share.
+
+A case that cannot run here counts as skipped, with its reason. And SIGINT is not ignored: a shell
+without job control starts what runs in the background with SIGINT ignored, every process below
+inherits that, and a test that interrupts one would wait in vain.
+"""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 
 import pytest
 from _child import CaseSkipped
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
