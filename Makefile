@@ -8,10 +8,11 @@ SHELL := bash
 PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CPYTHON_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-matrix bench lint clean
+.PHONY: help demo test test-slow test-matrix test-cpython bench lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,10 @@ test-slow:  ## only the tests that need minutes or a lot of memory
 
 test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
 	@bash .ci/run
+
+test-cpython:  ## CPython's own tests on a frozen heap, all files, both modes (an hour)
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) && for mode in frozen children; do \
+	  "$$env/bin/python" tests/cpython/run.py --mode $$mode $(CPYTHON_ARGS) || exit 1; done
 
 bench:  ## what freezing costs, against one collection of the same graph
 	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/python" bench/bench_freeze.py $(BENCH_ARGS)

@@ -150,6 +150,9 @@ walk(cf_plan *plan, PyObject *roots, PyObject *all)
         cf_walk_left_over(plan, all);
     }
     cf_walk_finish(plan);
+    /* A type's tp_traverse may leave an exception behind, which nobody may see:
+     * the freeze has happened. */
+    PyErr_Clear();
 }
 
 /* -- reserve ------------------------------------------------------------- */

@@ -51,23 +51,29 @@ PyInit_oldabi(void)
 """
 
 
-def old_stable_abi() -> dict[str, Any]:
-    """100,000 references that the extension counts and the interpreter drops unseen."""
+def build(name: str, source: str) -> Any:
+    """Compile the C text as the extension module NAME and import it; skips without a compiler."""
     compiler = (sysconfig.get_config_var("CC") or "cc").split()
     with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder) / "oldabi.c", Path(folder) / "oldabi.so"
-        source.write_text(SOURCE)
+        path, library = Path(folder, f"{name}.c"), Path(folder, f"{name}.so")
+        path.write_text(source)
         includes = [f"-I{sysconfig.get_path('include')}", f"-I{sysconfig.get_path('platinclude')}"]
-        command = [*compiler, "-shared", "-fPIC", "-O1", *includes, str(source), "-o", str(library)]
+        command = [*compiler, "-shared", "-fPIC", "-O1", *includes, str(path), "-o", str(library)]
         try:
             done = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
             needs(False, f"no C compiler ({compiler[0]})")
         assert done.returncode == 0, done.stderr
-        spec = importlib.util.spec_from_file_location("oldabi", library)
+        spec = importlib.util.spec_from_file_location(name, library)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+    return module
+
+
+def old_stable_abi() -> dict[str, Any]:
+    """100,000 references that the extension counts and the interpreter drops unseen."""
+    module = build("oldabi", SOURCE)
     data = [text()]
     cowfreeze.freeze(data)
     before = count_of(data[0])

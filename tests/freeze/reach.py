@@ -8,15 +8,12 @@ import gc
 import sys
 import types
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import cowfreeze
 import zoo
 from support import HAS_IMMORTAL, is_marked, mortal
-
-BOUNDARY = (type, types.FunctionType, types.ModuleType, types.CodeType)
-LEFT_ALONE = ("memoryview", "managedbuffer", "RLock")  # cached_property has a lock up to 3.11
+from walker import LEFT_ALONE, closure
 
 
 def every_kind() -> dict[str, list[str]]:
@@ -54,51 +51,14 @@ def every_kind() -> dict[str, list[str]]:
 # -- against an independent walker ------------------------------------------
 
 
-def _edges(obj: Any) -> Iterable[Any]:
-    """What obj refers to, as far as Python code can see it without changing it."""
-    yield type(obj)
-    if issubclass(type(obj), type) and not obj.__flags__ & (1 << 9):  # static: it has no traversal
-        yield from (vars(obj), obj.__mro__, obj.__bases__)
-        return
-    yield from gc.get_referents(obj)
-    if isinstance(obj, dict):
-        yield from dict.keys(obj)
-        yield from dict.values(obj)
-    elif isinstance(obj, types.CodeType):
-        yield from (obj.co_consts, obj.co_names, obj.co_filename, obj.co_name, obj.co_linetable)
-        for field in ("co_qualname", "co_exceptiontable"):
-            yield getattr(obj, field, None)
-    elif isinstance(obj, range):
-        yield from (obj.start, obj.stop, obj.step)
-    elif isinstance(obj, (datetime.datetime, datetime.time)):
-        yield obj.tzinfo
-
-
-def _closure(roots: Iterable[Any], boundary: bool) -> dict[int, Any]:
-    found: dict[int, Any] = {}
-    todo = list(roots)
-    hidden = {id(found), id(todo)}
-    while todo:
-        obj = todo.pop()
-        if id(obj) in found or id(obj) in hidden or isinstance(obj, types.FrameType):
-            continue
-        found[id(obj)] = obj
-        # Not isinstance: list[int] pretends to be a type.
-        if boundary and issubclass(type(obj), BOUNDARY):
-            todo.append(type(obj))
-            continue
-        todo.extend(_edges(obj))
-    return found
-
-
 def compared_with_a_walker() -> dict[str, Any]:
     """A data graph of all kinds: frozen are the objects that the walker finds, and no others."""
     opened = {"closure_of_a_root", "code_object_as_root", "code_object_opened", "type_as_root"}
     opened.add("module_as_root")
     graph = [maker()[0] for label, maker in zoo.KINDS.items() if label not in opened]
     gc.collect()
-    everything = _closure([*gc.get_objects(), sys.modules, vars(builtins)], boundary=False)
-    expected = _closure([graph], boundary=True)
+    everything = closure([*gc.get_objects(), sys.modules, vars(builtins)], boundary=False)
+    expected = closure([graph], boundary=True)
     marked_before = {address for address, obj in everything.items() if is_marked(obj)}
     cowfreeze.freeze(graph)
     missed = [

@@ -1,0 +1,33 @@
+"""Tests of CPython that a frozen heap changes, and why: the only ones that may differ.
+
+Keys are patterns (fnmatch) of `test.module.Class.method`; values are reasons. What does not
+match anything here, passes on an unfrozen heap and fails on a frozen one is a defect.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+
+UNTRACKED = (
+    "asserts gc.is_tracked() of an object that was there before the freeze; what is frozen is "
+    "untracked, so that the collector leaves its header alone"
+)
+NEVER_FREED = (
+    "waits for an object that was there before the freeze to be freed; what is frozen lives "
+    "until the process ends"
+)
+COUNTS = "asserts the reference count of an object that was there before the freeze"
+TWICE = "starts with what an earlier test of the file must have freed"
+
+KNOWN: dict[str, str] = {
+    "test.test_gc.GCTests.test_is_tracked": UNTRACKED,
+    "test.test_gc.GCTests.test_get_referents_on_capsule": UNTRACKED,
+}
+
+
+def reason(test: str) -> str | None:
+    """Why TEST may fail on a frozen heap; None: it may not."""
+    for pattern, why in KNOWN.items():
+        if fnmatch.fnmatchcase(test, pattern):
+            return why
+    return None

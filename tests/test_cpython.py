@@ -1,0 +1,44 @@
+"""A part of CPython's own test suite on a frozen heap; `make test-cpython` runs all of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUN = Path(__file__).parent / "cpython" / "run.py"
+QUICK = ["test_dict", "test_types", "test_descr", "test_code", "test_weakref"]
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("test.test_dict") is None,
+    reason="this interpreter was installed without its test suite",
+)
+
+
+def run(tmp_path: Path, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    result = tmp_path / "result.json"
+    done = subprocess.run(
+        [sys.executable, str(RUN), "--json", str(result), *arguments], capture_output=True, text=True, timeout=900
+    )
+    assert result.exists(), done.stdout + done.stderr
+    return done.returncode, json.loads(result.read_text()), done.stdout
+
+
+@pytest.mark.parametrize("mode", ["frozen", pytest.param("children", marks=pytest.mark.slow)])
+def test_its_tests_pass(tmp_path: Path, mode: str) -> None:
+    status, verdicts, printed = run(tmp_path, "--mode", mode, *QUICK)
+    assert status == 0, printed
+    assert sum(verdict["ran"] for verdict in verdicts) > 300, printed
+    assert not [verdict["name"] for verdict in verdicts if verdict["useless"]], printed
+
+
+def test_the_runner_sees_what_freezing_changes(tmp_path: Path) -> None:
+    # CPython asserts that a module is tracked; after a freeze it is not.
+    status, verdicts, printed = run(tmp_path, "--ignore-known", "test_gc")
+    assert status == 1, printed
+    assert "test.test_gc.GCTests.test_is_tracked" in verdicts[0]["new"], printed
