@@ -4,14 +4,13 @@
 
 Every file runs in a process of its own, twice: plain, then frozen. A test counts as
 
-    new failure   passed plain, failed frozen, and known.py has no reason for it
+    new failure   passed plain, failed or got lost frozen, and known.py has no reason for it
     known         the same, with a reason
     crash         the frozen process died by a signal or did not end in time, the plain one did not
-    lost          ran plain, not frozen
 
 What fails plain as well says nothing and is only counted. A new failure is run again, twice: one
 that does not come back both times is "unsteady" and listed. Exit status 0: no new failure, no
-crash, nothing lost.
+crash.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import known  # noqa: E402
+from one_file import NEVER_FROZEN  # noqa: E402
 
 ONE_FILE = Path(__file__).with_name("one_file.py")
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
@@ -43,6 +43,7 @@ class Run:
 
     tests: dict[str, str]
     details: dict[str, str]
+    status: int | None
     crash: str | None
     output: str
     seconds: float
@@ -58,14 +59,13 @@ class Verdict:
     new: dict[str, str] = dataclasses.field(default_factory=dict)
     known: dict[str, str] = dataclasses.field(default_factory=dict)
     unsteady: list[str] = dataclasses.field(default_factory=list)
-    lost: list[str] = dataclasses.field(default_factory=list)
     crash: str | None = None
     useless: str | None = None  # why the plain run gives no yardstick
     seconds: float = 0.0
 
     @property
     def bad(self) -> bool:
-        return bool(self.new or self.lost or self.crash)
+        return bool(self.new or self.crash)
 
 
 def all_files() -> list[str]:
@@ -135,7 +135,7 @@ def run_file(mode: str, name: str, timeout: float) -> Run:
         if crash is not None and process.poll() is None:
             output, _ = process.communicate()
         tests, details = read_result(result)
-        return Run(tests, details, crash, output[-4000:], time.monotonic() - start)
+        return Run(tests, details, process.returncode, crash, output[-4000:], time.monotonic() - start)
 
 
 def judge(mode: str, name: str, timeout: float, ignore_known: bool) -> Verdict:
@@ -149,6 +149,9 @@ def judge(mode: str, name: str, timeout: float, ignore_known: bool) -> Verdict:
     verdict.seconds = plain.seconds + frozen.seconds
     verdict.ran = sum(outcome == PASSED for outcome in frozen.tests.values())
     verdict.failed_plain = sum(outcome == FAILED for outcome in plain.tests.values())
+    if frozen.status == NEVER_FROZEN:
+        verdict.useless = "it finds its tests in a way of its own and was not frozen"
+        return verdict
     if frozen.crash:
         verdict.crash = f"{frozen.crash}\n{frozen.output}"
         return verdict
@@ -157,6 +160,12 @@ def judge(mode: str, name: str, timeout: float, ignore_known: bool) -> Verdict:
         for test, outcome in plain.tests.items()
         if outcome == PASSED and frozen.tests.get(test) == FAILED
     }
+    # regrtest notes no outcome when a subtest failed, and none of what it did not get to.
+    suspects.update(
+        (test, "no outcome: a subtest failed, or the test did not run")
+        for test, outcome in plain.tests.items()
+        if outcome == PASSED and test not in frozen.tests
+    )
     # The failure of a whole class or module has a name of its own.
     suspects.update(
         (test, detail) for test, detail in frozen.details.items() if test not in plain.tests
@@ -167,10 +176,6 @@ def judge(mode: str, name: str, timeout: float, ignore_known: bool) -> Verdict:
             verdict.known[test] = why
         else:
             verdict.new[test] = detail
-    if not verdict.new:
-        verdict.lost = [
-            test for test, outcome in plain.tests.items() if outcome == PASSED and test not in frozen.tests
-        ]
     for _ in range(2):
         if not verdict.new:
             break
@@ -196,8 +201,6 @@ def print_verdict(verdict: Verdict, number: int, of: int) -> None:
     print(f"[{number}/{of}] {verdict.name}: {words} ({verdict.seconds:.1f} s)", flush=True)
     for test, detail in verdict.new.items():
         print(f"    FAILED {test}\n" + "\n".join("      " + line for line in detail.splitlines()[-25:]))
-    for test in verdict.lost:
-        print(f"    LOST {test}")
     if verdict.crash:
         print("\n".join("      " + line for line in verdict.crash.splitlines()[:40]))
 
@@ -227,8 +230,8 @@ def main() -> int:
     bad = [verdict.name for verdict in verdicts if verdict.bad]
     print(
         f"\n{sum(v.ran for v in verdicts)} tests of {sum(not v.useless for v in verdicts)} files pass on a frozen "
-        f"heap; {sum(len(v.new) for v in verdicts)} new failures, {sum(bool(v.crash) for v in verdicts)} crashes, "
-        f"{sum(len(v.lost) for v in verdicts)} lost; {sum(len(v.known) for v in verdicts)} known to differ, "
+        f"heap; {sum(len(v.new) for v in verdicts)} new failures, {sum(bool(v.crash) for v in verdicts)} crashes; "
+        f"{sum(len(v.known) for v in verdicts)} known to differ, "
         f"{sum(len(v.unsteady) for v in verdicts)} unsteady, {sum(v.failed_plain for v in verdicts)} fail unfrozen, "
         f"{sum(bool(v.useless) for v in verdicts)} files without a yardstick"
     )

@@ -138,7 +138,7 @@ FINISHED: dict[str, Callable[[int, list[Any]], Any]] = {
     "attrgetter": lambda seed, values: operator.attrgetter(f"a_{seed}.b", "c"),
     "cells": lambda seed, values: tuple(cell_function(tuple(values)).__closure__ or ()),
     "property": lambda seed, values: property(None, None, None, text(seed)),
-    "alias": lambda seed, values: list[int, *[type(value) for value in values]],  # type: ignore[misc]
+    "alias": lambda seed, values: types.GenericAlias(list, (int, *map(type, values))),
     "exception": lambda seed, values: ValueError(text(seed), *values),
     "iterator": lambda seed, values: iter(tuple(values)),
     "chain": lambda seed, values: itertools.chain(tuple(values), [seed]),

@@ -1,10 +1,11 @@
 /* hostile.c - types that break the rules of the C API in ways that real extensions do.
  *
  *   Liar        holds two objects, reports one
- *   Chatterbox  reports what it holds a thousand times, and itself
- *   Null        reports NULL (the collector itself would crash on it: never tracked)
+ *   Chatterbox  reports what it holds a thousand times, and itself; never tracked, because the
+ *               collector itself would free what it counts too often
+ *   Null        reports NULL; never tracked, because the collector itself would crash
  *   Maker       allocates, tracks and drops objects inside of tp_traverse
- *   Raiser      leaves an exception set in tp_traverse
+ *   Raiser      leaves an exception set in tp_traverse; a debug build's collector dies of it
  *   Quitter     returns a status of its own before it has reported everything
  *   Opaque      holds an object and is not known to the collector at all
  *   Counter     counts its deallocations, which must never happen to what is frozen

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import datetime
+import decimal
 import gc
 import itertools
 import sys
@@ -134,12 +136,21 @@ def is_data(obj: Any) -> bool:
     )
 
 
+def hashes_in_c(obj: Any) -> bool:
+    """Is the hash filled by freezing? Tuples keep theirs from 3.14 on; what asks Python code, or
+    types of which freeze does not know that they never do, is left to the reader (`unwarmed`)."""
+    if isinstance(obj, tuple):
+        return all(map(hashes_in_c, obj))
+    return isinstance(obj, (*HASHED, list, dict, set, datetime.date, datetime.timedelta, decimal.Decimal, type(None)))
+
+
 def read(obj: Any) -> None:
     kept = [obj] * 5
-    try:
-        hash(obj)
-    except TypeError:
-        pass
+    if hashes_in_c(obj):
+        try:
+            hash(obj)
+        except TypeError:
+            pass
     if isinstance(obj, (list, tuple, set, frozenset, collections.deque)):
         kept.extend(obj)
     elif isinstance(obj, dict):
