@@ -57,6 +57,17 @@ is_pool(const pool_header *header, uintptr_t base)
            && (header->freeblock == 0 || header->freeblock - base < CF_POOL_SIZE);
 }
 
+bool
+cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena)
+{
+    pool_header header;
+    if (cf_snapshot_read(memory, base, &header, sizeof(header)) < 0 || !is_pool(&header, base)) {
+        return false;
+    }
+    *arena = header.arena;
+    return true;
+}
+
 static size_t
 block_index(const cf_pool *pool, uintptr_t address)
 {

@@ -29,6 +29,10 @@ typedef enum {
 cf_pool_place cf_pool_find(cf_pool *pool, cf_snapshot *memory, uintptr_t address,
                            uintptr_t *block);
 
+/* Did a pool begin at BASE, a multiple of CF_POOL_SIZE, at the fork? *ARENA
+ * becomes the number of its arena. */
+bool cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena);
+
 /* -- malloc of glibc ----------------------------------------------------- */
 
 /* A position in the chain of chunks of the brk heap. */

@@ -118,6 +118,7 @@ count_word(page_scan *scan, cf_cause *cause, const cf_place *place, uintptr_t ad
         cause->page = scan->page;
         cause->pages++;
         cause->words_on_page = 0;
+        cause->on_page = NULL;
         if (scan->n_found < CAUSES_PER_PAGE) {
             scan->found[scan->n_found] = cause;
         }
@@ -126,6 +127,9 @@ count_word(page_scan *scan, cf_cause *cause, const cf_place *place, uintptr_t ad
     cause->words += words;
     cause->words_on_page += words;
     PyObject *op = place->reached ? place->owner.op : NULL;
+    if (cause->on_page == NULL) {
+        cause->on_page = op;
+    }
     bool goes_on = op == cause->current.op && place->symbol == cause->current.symbol
                    && cause->current.address != 0;
     if (!goes_on) {
@@ -301,7 +305,7 @@ conclude(page_scan *scan)
 void
 cf_explain(cf_explanation *explanation, cf_places *places, int memory,
            bool collected, const uintptr_t *pages, size_t n,
-           uint32_t *main_causes)
+           uint32_t *main_causes, PyObject **main_owners)
 {
     page_scan scan = {.explanation = explanation, .places = places,
                       .collected = collected};
@@ -326,6 +330,7 @@ cf_explain(cf_explanation *explanation, cf_places *places, int memory,
             }
         }
         main_causes[i] = conclude(&scan);
+        main_owners[i] = explanation->causes[main_causes[i]].on_page;
     }
     for (size_t i = 0; i < explanation->n_causes; i++) {
         keep_example(&explanation->causes[i]);

@@ -36,6 +36,7 @@ typedef struct {
     cf_example examples[CF_EXAMPLES];
     size_t n_examples;
     cf_example current;
+    PyObject *on_page;     /* the first object on that page; NULL: none to touch */
     size_t page;           /* 1 + number of the page looked at last */
     size_t words_on_page;
 } cf_cause;
@@ -65,12 +66,13 @@ void cf_explanation_clear(cf_explanation *explanation);
 
 /* Explain N copied PAGES (ascending) of the process behind MEMORY, an open
  * /proc/PID/mem. MAIN_CAUSES[i] becomes the cause with the most changed words
- * on page i. COLLECTED: the process ran a full
- * collection, and nothing was in the permanent generation. Needs the GIL from the building of
+ * on page i, MAIN_OWNERS[i] an object there that this cause wrote (borrowed),
+ * or NULL. COLLECTED: the process ran a full collection, and nothing was in
+ * the permanent generation. Needs the GIL from the building of
  * the index on; runs no Python code, allocates no object. Cannot fail. */
 void cf_explain(cf_explanation *explanation, cf_places *places, int memory,
                 bool collected, const uintptr_t *pages, size_t n,
-                uint32_t *main_causes);
+                uint32_t *main_causes, PyObject **main_owners);
 
 /* For each object in TARGETS its position in the index, or SIZE_MAX. */
 void cf_explain_positions(const cf_owners *owners, PyObject *const *targets, size_t n,

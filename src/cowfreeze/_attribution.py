@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from cowfreeze import _core
 from cowfreeze._advice import advice_for
 from cowfreeze._explain import SAME_BYTES, UNKNOWN, CauseExample, Explanation, PageCause
+from cowfreeze._layout import Layout, read_layout
 from cowfreeze._paths import (
     Root,
     Steps,
@@ -80,26 +81,40 @@ def explain_waiting(
     waiting: Sequence[Waiting],
     target: Callable[..., Any],
     calls: Sequence[tuple[Any, ...]],
+    names: Sequence[tuple[str, Any]] = (),
 ) -> dict[int, Explanation]:
-    """An Explanation for each of WAITING, by index. Raises RuntimeError, MemoryError."""
+    """An Explanation for each of WAITING, by index. Raises RuntimeError, MemoryError.
+
+    NAMES: objects that paths shall begin at, by name, before all others.
+    """
     started = time.perf_counter()
+    first = [Root(name, value) for name, value in names]
     named = [Root("target", target)]
     for worker in waiting:
         named += [
             Root(f"args[{worker.number}][{number}]", value)
             for number, value in enumerate(calls[worker.number])
         ]
-    roots = roots_of_this_process(*named)
+    roots = first + roots_of_this_process(*named)
     found = _core.explain_pages(
         witness,
         witness_memory,
         tuple((worker.pages, worker.memory, worker.collected) for worker in waiting),
         tuple(root.object for root in roots),
     )
+    layout, why = _layout_of(witness, witness_memory)
     made: dict[int, Explanation] = {}
     for worker, raw in zip(waiting, found):
-        made[worker.number] = _explanation(worker, raw, roots, started)
+        made[worker.number] = _explanation(worker, raw, roots, started, layout, why)
     return made
+
+
+def _layout_of(witness: _core.Witness, memory: int) -> tuple[Layout | None, str]:
+    """What lay where at the fork, or why it is unknown."""
+    try:
+        return read_layout(witness.pid, memory), ""
+    except OSError as error:
+        return None, f"there is no map of the pages: the witness's mappings may not be read ({error})"
 
 
 def unexplained(index: int, why: str) -> Explanation:
@@ -112,12 +127,18 @@ def unexplained(index: int, why: str) -> Explanation:
 
 
 def _explanation(
-    worker: Waiting, raw: dict[str, Any], roots: list[Root], started: float
+    worker: Waiting,
+    raw: dict[str, Any],
+    roots: list[Root],
+    started: float,
+    layout: Layout | None,
+    no_layout: str,
 ) -> Explanation:
     pages = array("Q", raw["pages"])
     main = array("I", raw["main"])
     unlisted = max(0, worker.copied - len(pages))
-    notes = []
+    notes = [no_layout] if no_layout else []
+    owners, owner_of = _owner_texts(raw["owners"])
     if unlisted:
         notes.append(
             f"{unlisted:,} copied pages were not looked at: there was no room for more "
@@ -155,7 +176,20 @@ def _explanation(
         notes=tuple(notes),
         addresses=pages,
         main=main,
+        owners=owners,
+        owner_of=owner_of,
+        layout=layout,
     )
+
+
+def _owner_texts(objects: list[Any]) -> tuple[tuple[str, ...], array[int]]:
+    """Texts for OBJECTS, each once, and which one each object has; 0 is for None."""
+    position = {"": 0}
+    which = array("I")
+    for value in objects:
+        text = "" if value is None else f"{type_name(type(value))}: {short_repr(value)}"
+        which.append(position.setdefault(text, len(position)))
+    return tuple(position), which
 
 
 def _merge(causes: list[PageCause], main: array[int]) -> tuple[list[PageCause], array[int]]:

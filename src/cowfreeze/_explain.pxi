@@ -42,6 +42,16 @@ cdef extern from "places.h":
     void cf_places_clear(cf_places *places)
 
 
+cdef extern from "snapshot.h":
+    ctypedef struct cf_snapshot:
+        int fd
+
+
+cdef extern from "blocks.h":
+    uintptr_t CF_POOL_SIZE
+    bint cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena)
+
+
 cdef extern from "fields.h":
     ctypedef enum cf_field:
         pass
@@ -99,7 +109,7 @@ cdef extern from "explain.h":
     void cf_explanation_clear(cf_explanation *explanation)
     void cf_explain(cf_explanation *explanation, cf_places *places, int memory,
                     bint collected, const uintptr_t *pages, size_t n,
-                    uint32_t *main_causes)
+                    uint32_t *main_causes, PyObject **main_owners)
     void cf_explain_positions(const cf_owners *owners, PyObject **targets, size_t n,
                               size_t *positions)
 
@@ -112,6 +122,7 @@ CODE_BYTECODE = CF_CODE_BYTECODE  # bytes before the bytecode of a code object; 
 
 cdef size_t _MOST_PATHS = 1024
 cdef size_t _LONGEST_PATH = 60
+cdef size_t _MOST_OWNERS = 1 << 17  # pages of a worker for which an object is handed out
 
 _PLACES = {
     CF_PLACE_OBJECT: "object",
@@ -142,6 +153,7 @@ cdef class _Workers:
     cdef cf_explanation *explanations
     cdef uintptr_t **lists
     cdef uint32_t **mains
+    cdef PyObject ***main_owners
     cdef size_t *counts
     cdef size_t n
 
@@ -150,10 +162,11 @@ cdef class _Workers:
         self.explanations = <cf_explanation *>calloc(n, sizeof(cf_explanation))
         self.lists = <uintptr_t **>calloc(n, sizeof(uintptr_t *))
         self.mains = <uint32_t **>calloc(n, sizeof(uint32_t *))
+        self.main_owners = <PyObject ***>calloc(n, sizeof(PyObject **))
         self.counts = <size_t *>calloc(n, sizeof(size_t))
         self.pages = cf_pageset_new()
         if (self.explanations == NULL or self.lists == NULL or self.mains == NULL
-                or self.counts == NULL or self.pages == NULL):
+                or self.main_owners == NULL or self.counts == NULL or self.pages == NULL):
             raise MemoryError("no memory to explain pages with")
 
     def __dealloc__(self):
@@ -165,9 +178,12 @@ cdef class _Workers:
                 cf_mem_unmap(self.lists[i], self.counts[i] * sizeof(uintptr_t))
             if self.counts != NULL and self.mains != NULL:
                 cf_mem_unmap(self.mains[i], self.counts[i] * sizeof(uint32_t))
+            if self.counts != NULL and self.main_owners != NULL:
+                cf_mem_unmap(self.main_owners[i], self.counts[i] * sizeof(PyObject *))
         free(self.explanations)
         free(self.lists)
         free(self.mains)
+        free(self.main_owners)
         free(self.counts)
         cf_pageset_free(self.pages)
         cf_places_clear(&self.places)
@@ -181,7 +197,8 @@ cdef class _Workers:
             return 0
         self.lists[i] = <uintptr_t *>cf_mem_reserve(self.counts[i] * sizeof(uintptr_t))
         self.mains[i] = <uint32_t *>cf_mem_reserve(self.counts[i] * sizeof(uint32_t))
-        if self.lists[i] == NULL or self.mains[i] == NULL:
+        self.main_owners[i] = <PyObject **>cf_mem_reserve(self.counts[i] * sizeof(PyObject *))
+        if self.lists[i] == NULL or self.mains[i] == NULL or self.main_owners[i] == NULL:
             raise MemoryError("no memory to explain pages with")
         pages.compress(self.lists[i])
         for k in range(self.counts[i]):
@@ -281,7 +298,8 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
 
     Returns a dict per worker: "causes" (list of dicts; examples hold the objects themselves),
     "ranks" (pages by what is known best of them: object, allocator, system, unknown), "pages"
-    (bytes of the addresses, 8 bytes each) and "main" (bytes of positions in causes, 4 each).
+    (bytes of the addresses, 8 bytes each), "main" (bytes of positions in causes, 4 each) and
+    "owners" (for each of the first 131,072 pages an object there that the main cause wrote, or None).
 
     Holds the GIL from the walk over all objects to the end, so that none of them can go.
     Raises MemoryError, RuntimeError when the witness's mappings cannot be read.
@@ -307,7 +325,8 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
                 raise MemoryError("no memory to explain pages with")
             memory = workers[i][1]
             cf_explain(&work.explanations[i], &work.places, memory,
-                       collected[i], work.lists[i], work.counts[i], work.mains[i])
+                       collected[i], work.lists[i], work.counts[i], work.mains[i],
+                       work.main_owners[i])
         paths = work.paths()
         found = []
         for i in range(work.n):
@@ -325,6 +344,8 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
                          if work.counts[i] else b"",
                 "main": (<const char *>work.mains[i])[:work.counts[i] * sizeof(uint32_t)]
                         if work.counts[i] else b"",
+                "owners": [<object>work.main_owners[i][k] if work.main_owners[i][k] != NULL else None
+                           for k in range(min(work.counts[i], _MOST_OWNERS))],
                 "objects": work.owners.n,
                 "overflow": bool(work.owners.overflow),
             })
@@ -332,6 +353,27 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
     finally:
         if was_enabled:
             PyGC_Enable()
+
+
+def pool_arenas(int memory, uintptr_t start, uintptr_t end) -> list:
+    """Which arenas of pymalloc have pools that begin in START .. END: (start, end, number) triples.
+
+    memory: descriptor of an open /proc/PID/mem. Both addresses are multiples of the pool's size or
+    are rounded up to it. Neighbouring pools of one arena are one triple.
+    """
+    cdef cf_snapshot snapshot
+    cdef uint32_t arena
+    cdef uintptr_t base = (start + CF_POOL_SIZE - 1) & ~(<uintptr_t>CF_POOL_SIZE - 1)
+    cdef list found = []
+    snapshot.fd = memory
+    while base < end:
+        if cf_pool_arena(&snapshot, base, &arena):
+            if found and found[-1][1] == base and found[-1][2] == arena:
+                found[-1] = (found[-1][0], base + CF_POOL_SIZE, arena)
+            else:
+                found.append((base, base + CF_POOL_SIZE, arena))
+        base += CF_POOL_SIZE
+    return found
 
 
 def attribute_names(cls) -> tuple:

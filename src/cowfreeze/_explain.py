@@ -19,7 +19,11 @@ from cowfreeze._sizes import format_size
 from cowfreeze._tables import count_cell, make_table, render, seconds_cell
 
 if TYPE_CHECKING:
+    import os
+
     from rich.console import RenderableType
+
+    from cowfreeze._layout import Layout
 
 SAME_BYTES = "same bytes again"
 UNKNOWN = "unknown"
@@ -124,6 +128,10 @@ class Explanation:
         addresses: array('Q') of the pages' addresses, ascending.
         main: array('I'), for each of them the position in ``causes`` of the cause with most
             words.
+        owners, owner_of: texts for objects, without repetition, and array('I') with, for each of
+            the first pages in ``addresses``, the position in ``owners`` of an object there that
+            the main cause wrote; 0, an empty text, where there is none.
+        layout: what lay where at the fork; None if it could not be read (``notes`` says why).
     """
 
     worker: int
@@ -141,6 +149,9 @@ class Explanation:
     notes: tuple[str, ...] = ()
     addresses: array[int] = dataclasses.field(default_factory=lambda: array("Q"), repr=False)
     main: array[int] = dataclasses.field(default_factory=lambda: array("I"), repr=False)
+    owners: tuple[str, ...] = dataclasses.field(default=("",), repr=False)
+    owner_of: array[int] = dataclasses.field(default_factory=lambda: array("I"), repr=False)
+    layout: Layout | None = dataclasses.field(default=None, repr=False)
 
     @property
     def named_ratio(self) -> float | None:
@@ -166,6 +177,22 @@ class Explanation:
         values["more_causes"] = len(self.causes) - len(self.shown)
         values["notes"] = list(self.notes)
         return values
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write a map of all inherited pages to FILE, whose ending chooses the form.
+
+        ``.html`` is one page for a browser, without anything from a network: point at a page for
+        its address, mapping, cause and owner. ``.png`` and ``.svg`` need matplotlib (the extra
+        ``plot``).
+
+        Raises:
+            ValueError: another ending.
+            CowfreezeError: matplotlib is missing, or the layout of the memory is unknown.
+            OSError: FILE cannot be written.
+        """
+        from cowfreeze._picture import save
+
+        save(self, file)
 
     def __rich__(self) -> RenderableType:
         title = (

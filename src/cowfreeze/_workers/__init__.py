@@ -112,8 +112,10 @@ def _run(
     timeout: float | None,
     grace: float,
     wants_explanation: Wants | None,
+    names: Sequence[tuple[str, Any]] = (),
 ) -> WorkersResult:
     with Run(target, calls, timeout, grace, wants_explanation) as run:
+        run.explaining.names = names
         run.fork()
         run.wait_until_measured()
         run.read_memory()
@@ -128,6 +130,16 @@ def fork_and_explain(
     """fork_workers for the pytest plugin: WANTS says of each worker, from its copied and its
     frozen pages, whether it is to be explained before it ends."""
     return _run(target, _calls(target, workers, None), timeout, 2.0, wants)
+
+
+def fork_named(
+    target: Callable[..., Any],
+    calls: list[tuple[Any, ...]],
+    timeout: float | None,
+    names: Sequence[tuple[str, Any]],
+) -> WorkersResult:
+    """fork_workers(explain=True) for the command line: paths begin at NAMES."""
+    return _run(target, calls, timeout, 2.0, _always, names)
 
 
 def _always(copied: int | None, frozen: int | None) -> bool:

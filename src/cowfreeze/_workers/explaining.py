@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Optional
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 from cowfreeze import _attribution as attribution
 from cowfreeze import _core
@@ -30,8 +30,10 @@ class Explaining:
 
     def __init__(self, wants: Wants | None) -> None:
         self.wants = wants
+        self.names: Sequence[tuple[str, Any]] = ()  # where paths begin, before all else
         self.witness_memory: int | None = None
         self.why_not = ""
+        self.why_not_worker: dict[int, str] = {}
         self.collections = -1
         self.explanations: dict[int, Explanation] = {}
 
@@ -56,13 +58,14 @@ class Explaining:
             return
         try:
             self.witness_memory = attribution.open_memory(run.witness.pid)
-            for worker in run.workers:
-                worker.memory = attribution.open_memory(worker.pid)
         except OSError as error:
-            self.why_not = (
-                f"the memory of witness and workers may not be read ({error_text(error)}); "
-                "kernel.yama.ptrace_scope must be below 2, and /proc not hidden"
-            )
+            self.why_not = _may_not_read("the witness", error)
+            return
+        for worker in run.workers:
+            try:
+                worker.memory = attribution.open_memory(worker.pid)
+            except OSError as error:
+                self.why_not_worker[worker.index] = _may_not_read("the worker", error)
 
     def explain(self, run: Run) -> None:
         """Find out what was written on the pages of the workers that wait for their release."""
@@ -85,7 +88,7 @@ class Explaining:
         try:
             self.explanations.update(
                 attribution.explain_waiting(
-                    run.witness, self.witness_memory, waiting, run.target, run.calls
+                    run.witness, self.witness_memory, waiting, run.target, run.calls, self.names
                 )
             )
         except Exception as error:  # what the workers did must not be lost over it
@@ -110,6 +113,7 @@ class Explaining:
             return "the worker had ended before its pages could be looked at"
         return (
             self.why_not
+            or self.why_not_worker.get(worker.index)
             or run.no_witness
             or " ".join(figures.reasons)
             or "the worker could not measure its pages"
@@ -122,6 +126,14 @@ class Explaining:
         if self.witness_memory is not None:
             os.close(self.witness_memory)
             self.witness_memory = None
+
+
+def _may_not_read(whose: str, error: OSError) -> str:
+    return (
+        f"the memory of {whose} may not be read ({error_text(error)}), so nothing tells what was "
+        "written on its pages: kernel.yama.ptrace_scope must be below 2, the parent dumpable "
+        "(a change of user before the fork makes it not so) and /proc not hidden; or run as root"
+    )
 
 
 def _collector_sees_all() -> bool:
