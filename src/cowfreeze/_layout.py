@@ -29,6 +29,7 @@ _TOP = 7 if sys.byteorder == "little" else 0
 # Of the top byte of an entry: 0x80 present, 0x40 swapped, 0x20 a page of a file. A page that was
 # there at the fork and belongs to no file is what a worker can copy.
 _INHERITED = bytes(1 if (byte & 0xA0) == 0x80 or byte & 0x40 else 0 for byte in range(256))
+_POOL = 16 << 10
 _RUN = re.compile(rb"\x01+")
 _LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (....) \S+ \S+ (\d+)\s*(.*)")
 
@@ -182,11 +183,19 @@ def _areas(
         low, high = max(low, at), min(high, end)
         if low >= high:
             continue
-        if low > at:
+        if low - at < _POOL or (made and low - at == _POOL):
+            # Arenas begin at any page, pools at multiples of 16 KiB: the rest of both ends.
+            if made and made[-1].kind == ARENA:
+                made[-1] = dataclasses.replace(made[-1], end=low)
+            else:
+                low = at
+        elif low > at:
             made.append(Area(at, low, ANONYMOUS, name))
         made.append(Area(low, high, ARENA, f"arena {number}"))
         at = high
-    if at < end:
+    if end - at < _POOL:
+        made[-1] = dataclasses.replace(made[-1], end=end)
+    elif at < end:
         made.append(Area(at, end, ANONYMOUS, name))
     return [area for area in made if _holds_any(runs, area, page_size)]
 

@@ -7,10 +7,12 @@ left alone.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from cowfreeze._layout import ARENA
 from cowfreeze._picture.groups import FROZEN, GROUPS, SHARED
-from cowfreeze._picture.model import Band, MapArea, PageMap
+from cowfreeze._picture.model import Band, PageMap
 from cowfreeze._sizes import format_size
 
 _WIDTH = 1200  # pixels of the map
@@ -18,17 +20,19 @@ _GROUND, _EMPTY, _LINE = "#ffffff", "#f1f2f4", "#d9dde2"
 _TEXT, _QUIET = "#1b1f24", "#5c6570"
 _DPI = 100
 _MOST_ROWS = 6  # causes in the legend
-_LONGEST = 110  # characters of a line there
+_LONGEST = 150  # characters of a line there
+_PER_ROW = 4  # groups
 
 
 def write_image(picture: PageMap, file: str, form: str) -> None:
     """Write PICTURE to FILE; FORM is "png" or "svg". Raises OSError, ImportError."""
     from matplotlib.figure import Figure
 
-    size = _cell_size(picture)
-    images = [(band, _pixels(band, picture, size)) for band in picture.bands]
+    tiles = [_tiles(band, picture.columns) for band in picture.bands]
+    size = _cell_size(picture, tiles)
+    images = [(band, _pixels(band, own, picture, size)) for band, own in zip(picture.bands, tiles)]
     head = _head(picture)
-    height = sum(image.shape[0] + 44 for _, image in images) + head + 30
+    height = sum(image.shape[0] + 46 for _, image in images) + head + 30
     figure = Figure(figsize=((_WIDTH + 60) / _DPI, height / _DPI), dpi=_DPI, facecolor=_GROUND)
     top = _draw_head(figure, picture, height)
     for band, image in images:
@@ -42,7 +46,7 @@ def write_image(picture: PageMap, file: str, form: str) -> None:
         )
         axes.imshow(image, interpolation="none" if form == "png" else "nearest", aspect="auto")
         axes.set_axis_off()
-        top += rows + 10
+        top += rows + 12
     figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
 
 
@@ -58,7 +62,7 @@ def _words(figure: Any, x: float, y: float, text: str, height: float, **options:
 
 
 def _head(picture: PageMap) -> int:
-    return 128 + 20 * min(_MOST_ROWS, len(picture.causes)) + 20
+    return 176 + 20 * min(_MOST_ROWS, len(picture.causes))
 
 
 def _draw_head(figure: Any, picture: PageMap, height: float) -> float:
@@ -82,18 +86,17 @@ def _draw_head(figure: Any, picture: PageMap, height: float) -> float:
     frozen = picture.frozen[0] - picture.frozen[1]
     parts = [(group, pages) for group, pages in zip(GROUPS, picture.groups) if pages]
     parts += [(FROZEN, frozen), (SHARED, picture.pages - picture.copied - frozen)]
-    x, words = 30.0, 30.0
-    for group, pages in parts:
-        if not pages:
-            continue
+    parts = [(group, pages) for group, pages in parts if pages]
+    x = 30.0
+    for number, (group, pages) in enumerate(parts):
         width = max(_WIDTH * pages / max(1, picture.pages), 2)
         box(x, 60, min(width, 30 + _WIDTH - x), 20, group.light)
         x += width
-        text = f"{group.name} {pages:,} ({_share(pages, picture.pages)})"
-        box(words, 93, 11, 11, group.light)
-        _words(figure, words + 16, 91, text, height, size=9)
-        words += 30 + 6.4 * len(text)
-    y = 122
+        row, column = divmod(number, _PER_ROW)
+        left, top = 30 + column * _WIDTH / _PER_ROW, 92 + 20 * row
+        box(left, top + 2, 11, 11, group.light)
+        _words(figure, left + 16, top, f"{group.name} {pages:,} ({_share(pages, picture.pages)})", height, size=9)
+    y = 104 + 20 * -(-len(parts) // _PER_ROW)
     for row in picture.causes[:_MOST_ROWS]:
         box(112, y + 2, 11, 11, GROUPS[row.group].light)
         _words(figure, 104, y, f"{row.pages:,} pages", height, size=9, ha="right")
@@ -104,41 +107,66 @@ def _draw_head(figure: Any, picture: PageMap, height: float) -> float:
     return _head(picture)
 
 
-def _tiles(area: MapArea, pages: int) -> list[tuple[int, list[tuple[int, int]]]]:
-    """The cells of each tile of AREA as (offset, state)."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for page, state in area.cells:
-        tile, offset = divmod(page - area.start, pages)
-        found.setdefault(tile, []).append((offset, state))
-    return sorted(found.items())
+@dataclasses.dataclass
+class _Tile:
+    """A MiB of an area: its cells as (offset, state), and where it is drawn."""
+
+    cells: list[tuple[int, int]]
+    columns: int
+    rows: int
+    x: int = 0
+    y: int = 0
+    wide: int = 0
+    tall: int = 0
 
 
-def _cell_size(picture: PageMap) -> int:
-    """The largest cells with which the map is at most some 1,500 pixels high."""
-    side = picture.columns
-    n = [sum(len(_tiles(area, side * side)) for area in band.areas) for band in picture.bands]
-    for size in (8, 6, 5, 4, 3, 2):
-        step = _step(picture, size)
-        if sum(-(-count // (_WIDTH // step[0])) * step[1] for count in n) <= 1500:
+def _tiles(band: Band, side: int) -> list[_Tile]:
+    made: list[_Tile] = []
+    for area in band.areas:
+        cells: dict[int, list[tuple[int, int]]] = {}
+        for page, state in area.cells:
+            tile, offset = divmod(page - area.start, side * side)
+            cells.setdefault(tile, []).append((offset, state))
+        for _, found in sorted(cells.items()):
+            span = side * side if band.kind == ARENA else found[-1][0] + 1
+            made.append(_Tile(found, min(side, span), -(-span // side)))
+    return made
+
+
+def _shelve(tiles: list[_Tile], size: int, gap: int, pool: int) -> int:
+    """Set the places of TILES side by side in shelves; returns the height."""
+    x = y = tallest = 0
+    between = 6 if size >= 4 else 4 if size >= 2 else 2
+    for tile in tiles:
+        pools = -(-tile.columns // pool) - 1 if pool else 0
+        tile.wide = tile.columns * size + pools * gap + 2
+        tile.tall = tile.rows * (size + gap) - gap + 2
+        if x and x + tile.wide > _WIDTH:
+            x, y, tallest = 0, y + tallest + between, 0
+        tile.x, tile.y = x, y
+        x += tile.wide + between
+        tallest = max(tallest, tile.tall)
+    return y + tallest
+
+
+def _gap(band: Band, size: int) -> int:
+    """Pixels between pools; only arenas have them."""
+    return 1 if size >= 3 and band.kind == ARENA else 0
+
+
+def _cell_size(picture: PageMap, tiles: list[list[_Tile]]) -> int:
+    """The largest cells with which the map is at most some 1,200 pixels high."""
+    for size in (10, 8, 6, 5, 4, 3, 2):
+        heights = (
+            _shelve(row, size, _gap(band, size), picture.pool_pages) + 36
+            for band, row in zip(picture.bands, tiles)
+        )
+        if sum(heights) <= 1200:
             return size
     return 1
 
 
-def _gap(size: int) -> int:
-    return 1 if size >= 3 else 0
-
-
-def _step(picture: PageMap, size: int) -> tuple[int, int]:
-    """Width and height of a tile with what parts it from the next."""
-    pools = picture.columns // picture.pool_pages if picture.pool_pages else 1
-    between = 8 if size >= 4 else 5 if size >= 2 else 3
-    return (
-        picture.columns * size + (pools - 1) * _gap(size) + between,
-        picture.columns * (size + _gap(size)) - _gap(size) + between,
-    )
-
-
-def _pixels(band: Band, picture: PageMap, size: int) -> Any:
+def _pixels(band: Band, tiles: list[_Tile], picture: PageMap, size: int) -> Any:
     """The cells of BAND as an array of colours."""
     import numpy
     from matplotlib.colors import to_rgb
@@ -148,21 +176,17 @@ def _pixels(band: Band, picture: PageMap, size: int) -> Any:
 
     palette = [colour(SHARED.light), colour(FROZEN.light)]
     palette += [colour(GROUPS[row.group].light) for row in picture.causes]
-    side, gap = picture.columns, _gap(size)
-    step, down = _step(picture, size)
-    tiles = [cells for area in band.areas for _, cells in _tiles(area, side * side)]
-    across = _WIDTH // step
-    rows = -(-len(tiles) // across)
-    image = numpy.empty((rows * down, _WIDTH, 3), dtype=numpy.uint8)
+    line, empty = colour(_LINE), colour(_EMPTY)
+    side, pool, gap = picture.columns, picture.pool_pages, _gap(band, size)
+    image = numpy.empty((_shelve(tiles, size, gap, pool), _WIDTH, 3), dtype=numpy.uint8)
     image[:] = colour(_GROUND)
-    between = 8 if size >= 4 else 5 if size >= 2 else 3
-    for index, cells in enumerate(tiles):
-        top, left = index // across * down, index % across * step
-        image[top : top + down - between + 2, left : left + step - between + 2] = colour(_LINE)
-        image[top + 1 : top + down - between + 1, left + 1 : left + step - between + 1] = colour(_EMPTY)
-        for offset, state in cells:
+    for tile in tiles:
+        x, y = tile.x, tile.y
+        image[y : y + tile.tall, x : x + tile.wide] = line
+        image[y + 1 : y + tile.tall - 1, x + 1 : x + tile.wide - 1] = empty
+        for offset, state in tile.cells:
             row, column = divmod(offset, side)
-            y = top + 1 + row * (size + gap)
-            x = left + 1 + column * size + (column // picture.pool_pages * gap if picture.pool_pages else 0)
-            image[y : y + size, x : x + size] = palette[state]
+            top = y + 1 + row * (size + gap)
+            left = x + 1 + column * size + (column // pool * gap if gap and pool else 0)
+            image[top : top + size, left : left + size] = palette[state]
     return image
