@@ -214,7 +214,7 @@ class Explanation:
         notes = list(self.notes)
         more = len(self.causes) - len(self.shown)
         if more:
-            notes.insert(0, f"{more:,} more causes; explain(top={len(self.causes)}) shows all")
+            notes.insert(0, f"{more:,} more causes; top={len(self.causes)} shows all")
         return make_table(title, ("cause, and its most written owner", "pages", "alone", "words"), rows, notes)
 
     def __str__(self) -> str:
