@@ -50,6 +50,34 @@ def running(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
+def foreign_process() -> Iterator[int]:
+    """A process of user 65534 that is not dumpable, because it changed its user."""
+    code = (
+        "import os, sys, time\npid = os.fork()\n"
+        "if pid == 0:\n    os.setgroups([]); os.setgid(65534); os.setuid(65534); time.sleep(100)\n"
+        "time.sleep(0.2)\nprint(pid, flush=True)\nsys.stdin.read()"
+    )
+    with running("-c", code) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+def command_line(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "cowfreeze", *arguments],
+        check=False,
+        **{"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 60, **options},
+    )
+
+
+def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as user 65534; only root can start it."""
+    command = [sys.executable, str(FILES / "as_nobody.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@contextmanager
 def pool(method: str) -> Iterator[int]:
     with running(str(FILES / "pool.py"), method) as process:
         assert process.stdout is not None

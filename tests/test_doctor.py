@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _trees import FILES, gunicorn, needs_root, pool, running
+from _trees import as_nobody, command_line, foreign_process, gunicorn, needs_root, pool, running
 
 from cowfreeze.cli import _doctor_machine, _doctor_process, doctor
 from cowfreeze.cli._doctor_machine import Places
@@ -24,11 +24,7 @@ GIB = 1 << 30
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cowfreeze", "doctor", *arguments],
-        check=False,
-        **{"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 60, **options},
-    )
+    return command_line("doctor", *arguments, **options)
 
 
 def examine(pid: int) -> dict[str, dict[str, Any]]:
@@ -214,23 +210,15 @@ def test_a_process_that_is_gone() -> None:
 
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[int]:
-    """A process of user 65534 that is not dumpable, because it changed its user."""
-    code = (
-        "import os, sys, time\npid = os.fork()\n"
-        "if pid == 0:\n    os.setgroups([]); os.setgid(65534); os.setuid(65534); time.sleep(100)\n"
-        "time.sleep(0.2)\nprint(pid, flush=True)\nsys.stdin.read()"
-    )
-    with running("-c", code) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+    with foreign_process() as pid:
+        yield pid
 
 
 @needs_root
 @pytest.mark.parametrize(("who", "reason"), [("ours", "belongs to user"), ("foreign", "is not dumpable")])
 def test_what_may_not_be_read_is_unknown_with_its_reason(who: str, reason: str, request: pytest.FixtureRequest) -> None:
     pid = os.getpid() if who == "ours" else request.getfixturevalue("foreign")
-    command = [sys.executable, str(FILES / "as_nobody.py"), "doctor", "-p", str(pid)]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=False)
+    done = as_nobody("doctor", "-p", str(pid), "--json")
     assert done.stderr == ""
     assert done.returncode >= 10
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"] if finding["pid"] == pid}
@@ -238,6 +226,6 @@ def test_what_may_not_be_read_is_unknown_with_its_reason(who: str, reason: str, 
         assert found[name]["level"] == UNKNOWN
         assert reason in found[name]["text"]
     assert "sudo" in found["permission"]["remedy"][0]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    shown = as_nobody("doctor", "-p", str(pid))
     assert "unknown" in shown.stdout
     assert "Traceback" not in shown.stderr

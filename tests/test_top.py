@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from _trees import FILES, gunicorn, needs_root, pool, running
+from _trees import FILES, as_nobody, command_line, foreign_process, gunicorn, needs_root, pool, running
 
 from cowfreeze.cli import _proc
 from cowfreeze.cli._top_result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
@@ -30,11 +30,7 @@ MIB = 1 << 20
 
 
 def top(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cowfreeze", "top", *arguments],
-        check=False,
-        **{"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 60, **options},
-    )
+    return command_line("top", *arguments, **options)
 
 
 def once(pid: int, interval: str = "0.2") -> dict[str, Any]:
@@ -306,9 +302,9 @@ def test_a_zombie_holds_nothing() -> None:
 @needs_root
 def test_somebody_elses_processes() -> None:
     with pool("fork") as pid:
-        command = [sys.executable, str(FILES / "as_nobody.py"), "top", "--once", "--interval", "0.1", "-p", str(pid)]
-        done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=False)
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        arguments = ("top", "--once", "--interval", "0.1", "-p", str(pid))
+        done = as_nobody(*arguments, "--json")
+        shown = as_nobody(*arguments)
     assert done.returncode == 0, done.stderr
     tree = json.loads(done.stdout)["trees"][0]
     assert tree["cluster_pss"] is None
@@ -324,16 +320,8 @@ def test_somebody_elses_processes() -> None:
 
 @needs_root
 def test_a_process_that_is_not_dumpable() -> None:
-    code = (
-        "import os, sys, time\npid = os.fork()\n"
-        "if pid == 0:\n    os.setgroups([]); os.setgid(65534); os.setuid(65534); time.sleep(100)\n"
-        "time.sleep(0.2)\nprint(pid, flush=True)\nsys.stdin.read()"
-    )
-    with running("-c", code) as process:
-        assert process.stdout is not None
-        pid = int(process.stdout.readline())
-        command = [sys.executable, str(FILES / "as_nobody.py"), "top", "--once", "--json", "--interval", "0.1"]
-        done = subprocess.run([*command, "-p", str(pid)], capture_output=True, text=True, timeout=60, check=False)
+    with foreign_process() as pid:
+        done = as_nobody("top", "--once", "--json", "--interval", "0.1", "-p", str(pid))
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)["trees"][0]["processes"][0]
     assert row["pss"] is None

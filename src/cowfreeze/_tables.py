@@ -76,6 +76,3 @@ def render(renderable: RenderableType, width: int = 110) -> str:
     )  # fmt: skip
     console.print(renderable)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
-
-
-to_text = render

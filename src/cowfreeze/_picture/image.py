@@ -97,10 +97,10 @@ def _draw_head(figure: Any, picture: PageMap, height: float) -> float:
         box(left, top + 2, 11, 11, group.light)
         _words(figure, left + 16, top, f"{group.name} {pages:,} ({_share(pages, picture.pages)})", height, size=9)
     y = 104 + 20 * -(-len(parts) // _PER_ROW)
-    for row in picture.causes[:_MOST_ROWS]:
-        box(112, y + 2, 11, 11, GROUPS[row.group].light)
-        _words(figure, 104, y, f"{row.pages:,} pages", height, size=9, ha="right")
-        line = f"{row.name}: {row.where}" if row.where else row.name
+    for cause in picture.causes[:_MOST_ROWS]:
+        box(112, y + 2, 11, 11, GROUPS[cause.group].light)
+        _words(figure, 104, y, f"{cause.pages:,} pages", height, size=9, ha="right")
+        line = f"{cause.name}: {cause.where}" if cause.where else cause.name
         line = line.replace("\n", " ")
         _words(figure, 130, y, line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "...", height, size=9)
         y += 20

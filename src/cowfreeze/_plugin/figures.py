@@ -98,20 +98,25 @@ def compare(saved: dict[str, Any] | None, result: CowResult, percent: float) -> 
     if saved is None:
         return ""
     texts = []
-    before, now = saved.get("copied"), result.copied
-    if isinstance(before, int) and now is not None:
-        allowed = max(before * percent / 100, TOLERANCE)
-        if now > before + allowed:
-            texts.append(
-                f"workers copied {format_size(now)}, saved are {format_size(before)} (allowed "
-                f"{percent:g}%, and {format_size(TOLERANCE)} in any case)"
-            )
-    before, now = saved.get("frozen_copied"), result.frozen_copied
-    if isinstance(before, int) and now is not None:
-        allowed = max(before * percent / 100, TOLERANCE_FROZEN)
-        if now > before + allowed:
-            texts.append(
-                f"{now} copied pages hold frozen objects, saved are {before} (allowed {percent:g}%, "
-                f"and {TOLERANCE_FROZEN} in any case)"
-            )
+    rise = _rise(saved.get("copied"), result.copied, percent, TOLERANCE)
+    if rise is not None:
+        texts.append(
+            f"workers copied {format_size(rise[1])}, saved are {format_size(rise[0])} (allowed "
+            f"{percent:g}%, and {format_size(TOLERANCE)} in any case)"
+        )
+    rise = _rise(saved.get("frozen_copied"), result.frozen_copied, percent, TOLERANCE_FROZEN)
+    if rise is not None:
+        texts.append(
+            f"{rise[1]} copied pages hold frozen objects, saved are {rise[0]} (allowed {percent:g}%, "
+            f"and {TOLERANCE_FROZEN} in any case)"
+        )
     return "; ".join(texts)
+
+
+def _rise(
+    before: object, now: int | None, percent: float, tolerance: int
+) -> tuple[int, int] | None:
+    """Both figures if NOW is above BEFORE by more than both tolerances; an unknown one is not."""
+    if not isinstance(before, int) or now is None:
+        return None
+    return (before, now) if now > before + max(before * percent / 100, tolerance) else None

@@ -14,6 +14,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cowfreeze._errors import CowfreezeError
 from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
 
 if TYPE_CHECKING:
@@ -90,9 +91,16 @@ def _run(arguments: argparse.Namespace) -> int:
                     arguments.freeze, arguments.timeout,
                 )
             )  # fmt: skip
-        written = pictures.write(audit.result)
-    status = STATUS_ABOVE if audit.above(limits) else 0
+        status = STATUS_ABOVE if audit.above(limits) else 0
+        failed: CowfreezeError | None = None
+        written: list[str] = []
+        try:
+            written = pictures.write(audit.result)
+        except CowfreezeError as error:  # the figures are not lost over a picture
+            failed, status = error, FAILURE
     _print(audit, limits, arguments, written, status)
+    if failed is not None:
+        raise failed
     return status
 
 
