@@ -174,7 +174,7 @@ def _areas(
         return [Area(start, end, LIBRARY, name)]
     arenas = _arenas(runs, memory, page_size)
     if not arenas:
-        if before is not None and before.end == start and before.inode:
+        if before is not None and before.end == start and before.inode and before.writable:
             return [Area(start, end, LIBRARY, before.name + " (zeroed data)")]
         return [Area(start, end, ANONYMOUS, name)]
     made: list[Area] = []
