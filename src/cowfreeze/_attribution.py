@@ -186,8 +186,13 @@ def _owner_texts(objects: list[Any]) -> tuple[tuple[str, ...], array[int]]:
     """Texts for OBJECTS, each once, and which one each object has; 0 is for None."""
     position = {"": 0}
     which = array("I")
+    names: dict[type, str] = {}
     for value in objects:
-        text = "" if value is None else f"{type_name(type(value))}: {short_repr(value)}"
+        text = ""
+        if value is not None:
+            kind = type(value)
+            name = names.get(kind) or names.setdefault(kind, type_name(kind))
+            text = f"{name}: {short_repr(value)}"
         which.append(position.setdefault(text, len(position)))
     return tuple(position), which
 

@@ -122,7 +122,7 @@ CODE_BYTECODE = CF_CODE_BYTECODE  # bytes before the bytecode of a code object; 
 
 cdef size_t _MOST_PATHS = 1024
 cdef size_t _LONGEST_PATH = 60
-cdef size_t _MOST_OWNERS = 1 << 17  # pages of a worker for which an object is handed out
+cdef size_t _MOST_OWNERS = 1 << 16  # pages of a worker for which an object is handed out
 
 _PLACES = {
     CF_PLACE_OBJECT: "object",
@@ -299,7 +299,7 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
     Returns a dict per worker: "causes" (list of dicts; examples hold the objects themselves),
     "ranks" (pages by what is known best of them: object, allocator, system, unknown), "pages"
     (bytes of the addresses, 8 bytes each), "main" (bytes of positions in causes, 4 each) and
-    "owners" (for each of the first 131,072 pages an object there that the main cause wrote, or None).
+    "owners" (for each of the first 65,536 pages an object there that the main cause wrote, or None).
 
     Holds the GIL from the walk over all objects to the end, so that none of them can go.
     Raises MemoryError, RuntimeError when the witness's mappings cannot be read.
