@@ -48,8 +48,11 @@ def demo(way: str) -> dict[str, Any]:
     gc.collect()
     if way == "gc.freeze()":
         gc.freeze()
-    made = cowfreeze.fork_workers(lambda index: read(data), 1, explain=True).explain()
+    result = cowfreeze.fork_workers(lambda index: read(data), 1, explain=True)
+    made = result.explain()
     return {
+        "worker": result.workers[0].status,
+        "notes": " ".join(made.notes) or "none",
         "pages": made.pages,
         "object": made.object_pages,
         "allocator": made.allocator_pages,
