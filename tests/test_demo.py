@@ -198,9 +198,9 @@ def test_too_little_memory_to_build_is_one_line() -> None:
 
     done = demo("--workers", "2", preexec_fn=less_memory)
     assert done.returncode == 1
+    # An interpreter without memory may print half a line of its own before ours.
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("cowfreeze: ")
-    assert "too little memory" in last
+    assert "too little memory" in last[last.index("cowfreeze: ") :]
 
 
 def test_workers_that_would_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
