@@ -395,12 +395,15 @@ cf_gc_visit_objects(cf_gc_visitor visit, void *arg)
  * pointer is TAGGED by 1, a dict instead is not (3.12). */
 #define CF_VALUES_TAGGED (PY_VERSION_HEX >= 0x030C0000)
 #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030D0000
-#  define CF_VALUES_WORD (CF_VALUES_TAGGED ? -3 : -4)
+#  define CF_VALUES_WORD (PY_VERSION_HEX >= 0x030C0000 ? -3 : -4)
 #else
 #  define CF_VALUES_WORD 0
 #endif
 /* Frames of Python functions lie in tstate->datastack_chunk. */
 #define CF_HAS_FRAME_STACK (PY_VERSION_HEX >= 0x030B0000)
+/* Which layout of interpreter frames frames.h reads: 310 to 314. */
+#define CF_FRAME_LAYOUT                                                         \
+    (PY_VERSION_HEX >= 0x030E0000 ? 314 : 300 + (PY_VERSION_HEX >> 16 & 0xFF))
 
 /* -- allocator ----------------------------------------------------------- */
 

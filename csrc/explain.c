@@ -62,9 +62,10 @@ cf_explanation_clear(cf_explanation *explanation)
 
 /* -- causes -------------------------------------------------------------- */
 
+/* NULL: there is none yet, and none shall be made. */
 static cf_cause *
-find_cause(cf_explanation *explanation, cf_change change, const cf_place *place,
-           cf_field field)
+look_up_cause(cf_explanation *explanation, cf_change change, const cf_place *place,
+              cf_field field, bool make)
 {
     const void *what = place->kind == CF_PLACE_OBJECT ? place->owner.info->type : place->what;
     uint64_t key = (uint64_t)(uintptr_t)what * 31 + (uint64_t)field * 1024
@@ -78,6 +79,9 @@ find_cause(cf_explanation *explanation, cf_change change, const cf_place *place,
             return cause;
         }
     }
+    if (!make) {
+        return NULL;
+    }
     if (explanation->n_causes == CF_MAX_CAUSES) {
         return &explanation->causes[CF_MAX_CAUSES - 1]; /* more kinds than any heap has */
     }
@@ -86,6 +90,24 @@ find_cause(cf_explanation *explanation, cf_change change, const cf_place *place,
     *cause = (cf_cause){.change = change, .place = place->kind, .field = field, .what = what,
                         .library = place->library};
     return cause;
+}
+
+static cf_cause *
+find_cause(cf_explanation *explanation, cf_change change, const cf_place *place,
+           cf_field field)
+{
+    return look_up_cause(explanation, change, place, field, true);
+}
+
+const cf_cause *
+cf_explain_cause_at(cf_explanation *explanation, cf_places *places, uintptr_t address)
+{
+    cf_place place;
+    cf_places_find(places, address, &place);
+    cf_field field = place.kind == CF_PLACE_OBJECT ? cf_field_of(&place.owner) : CF_FIELD_NONE;
+    const cf_cause *cause = look_up_cause(explanation, CF_CHANGED, &place, field, false);
+    return cause != NULL ? cause
+                         : look_up_cause(explanation, CF_SAME_BYTES, &place, field, false);
 }
 
 /* The words of one object are over: is it among those written most? */

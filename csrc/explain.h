@@ -74,6 +74,12 @@ void cf_explain(cf_explanation *explanation, cf_places *places, int memory,
                 bool collected, const uintptr_t *pages, size_t n,
                 uint32_t *main_causes, PyObject **main_owners);
 
+/* The cause that a write to the word at ADDRESS belongs to, or NULL when the
+ * comparison found none for it. After cf_explain and cf_places_rewind, by
+ * rising address. */
+const cf_cause *cf_explain_cause_at(cf_explanation *explanation, cf_places *places,
+                                    uintptr_t address);
+
 /* For each object in TARGETS its position in the index, or SIZE_MAX. */
 void cf_explain_positions(const cf_owners *owners, PyObject *const *targets, size_t n,
                           size_t *positions);

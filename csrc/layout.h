@@ -95,6 +95,32 @@ cf_layout_dict_table(cf_dict_table *table, PyObject *op)
 #endif
 }
 
+/* Start and SIZE of the block that holds the attribute values of OP, of a type
+ * with a prefix (cf_type_prefix); 0 where it has none, or in itself. */
+static inline uintptr_t
+cf_layout_values(PyObject *op, size_t *size)
+{
+    uintptr_t values = 0;
+    *size = 0;
+#if CF_VALUES_WORD != 0
+    const cf_dict_keys *keys = NULL;
+    if (cf_layout.shared_keys && PyType_HasFeature(Py_TYPE(op), Py_TPFLAGS_HEAPTYPE)) {
+        keys = (const cf_dict_keys *)((PyHeapTypeObject *)Py_TYPE(op))->ht_cached_keys;
+        values = ((const uintptr_t *)op)[CF_VALUES_WORD];
+    }
+    if (keys == NULL || values == 0 || (CF_VALUES_TAGGED && (values & 1) == 0)) {
+        return 0;
+    }
+    values += CF_VALUES_TAGGED;
+    size_t prefix = ((const uint8_t *)values)[-1]; /* the order of insertion */
+    *size = prefix + (size_t)(keys->dk_nentries + keys->dk_usable) * sizeof(PyObject *);
+    values -= prefix;
+#else
+    (void)op;
+#endif
+    return values;
+}
+
 /* The tzinfo of a datetime or time (or a subclass of one); borrowed, or NULL. */
 PyObject *cf_tzinfo_of(PyObject *op);
 

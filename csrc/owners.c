@@ -141,6 +141,15 @@ add_dict_table(cf_owners *owners, PyObject *op)
 {
     PyDictObject *dict = (PyDictObject *)op;
     cf_dict_table table;
+    if (CF_VALUES_WORD != 0 && dict->ma_values != NULL) {
+        /* The __dict__ of an instance, which has taken over its values. */
+        const cf_dict_keys *keys = (const cf_dict_keys *)dict->ma_keys;
+        uintptr_t values = (uintptr_t)dict->ma_values;
+        size_t prefix = ((const uint8_t *)values)[-1];
+        size_t room = cf_layout.shared_keys ? (size_t)(keys->dk_nentries + keys->dk_usable) : 0;
+        add_table(owners, op, CF_PART_VALUES, values - prefix, prefix + room * sizeof(PyObject *));
+        return;
+    }
     if (PyDict_GET_SIZE(op) == 0 || dict->ma_values != NULL) {
         return; /* the interpreter's one empty table, or the class's */
     }
@@ -185,15 +194,11 @@ add_array_table(cf_owners *owners, PyObject *op)
 
 /* The values of an instance that lie in a block of their own. */
 static void
-add_values(cf_owners *owners, PyObject *op, size_t n)
+add_values(cf_owners *owners, PyObject *op)
 {
-    uintptr_t values = ((const uintptr_t *)op)[CF_VALUES_WORD];
-    if (values == 0 || (CF_VALUES_TAGGED && (values & 1) == 0)) {
-        return;
-    }
-    values += CF_VALUES_TAGGED;
-    size_t prefix = ((const uint8_t *)values)[-1]; /* the order of insertion */
-    add_table(owners, op, CF_PART_VALUES, values - prefix, prefix + n * sizeof(PyObject *));
+    size_t size;
+    uintptr_t start = cf_layout_values(op, &size);
+    add_table(owners, op, CF_PART_VALUES, start, size);
 }
 
 static void
@@ -224,9 +229,8 @@ add_tables(cf_owners *owners, PyObject *op, const cf_typeinfo *info)
     if (info->edges & CF_EDGE_NDARRAY) {
         add_array_table(owners, op);
     }
-    if (CF_VALUES_WORD != 0 && info->gc && info->prefix > 2 * sizeof(void *)
-        && cf_attribute_room(info->type) > 0) {
-        add_values(owners, op, cf_attribute_room(info->type));
+    if (CF_VALUES_WORD != 0 && info->gc && info->prefix > 2 * sizeof(void *)) {
+        add_values(owners, op);
     }
 }
 

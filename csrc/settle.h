@@ -57,6 +57,11 @@ measure(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
     if ((extent.start ^ (extent.end - 1)) & plan->page_mask) {
         (void)cf_pageset_add(plan->tables, extent.start, extent.end);
     }
+    if (CF_VALUES_WORD != 0 && info->gc && info->prefix > 2 * sizeof(void *)) {
+        size_t size;
+        uintptr_t values = cf_layout_values(op, &size);
+        cf_plan_add_table(plan, CF_SIZE_FIXED, (const void *)values, size);
+    }
     return extent.end - extent.start + extent.table_size;
 }
 

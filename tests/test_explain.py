@@ -68,10 +68,11 @@ def test_a_planted_write_is_named(
     planted: dict[str, Any], plant: str, type_: str, field: str, owner: str
 ) -> None:
     explanation = planted[plant]
-    if plant == "attribute" and sys.version_info[:2] == (3, 11):
-        pytest.skip("3.11 keeps attribute values in a block that is not found yet")
     if plant == "attribute" and sys.version_info < (3, 11):
         type_, field, owner = "dict", "dict contents", "config"
+    if plant == "attribute" and not causes(planted[plant], type_, field):
+        assert sys.version_info < (3, 12), planted[plant]["text"]
+        type_ = "dict"  # 3.11: a __dict__ that was asked for takes the values over
     assert owner in owners(explanation, type_, field).split() or f"{owner}.__dict__" in owners(
         explanation, type_, field
     )

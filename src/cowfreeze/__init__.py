@@ -19,6 +19,7 @@ from cowfreeze._errors import (
 from cowfreeze._explain import Explanation, PageCause
 from cowfreeze._freeze import FreezeReport, freeze, is_frozen
 from cowfreeze._report import WorkerReport, WorkersResult
+from cowfreeze._trap import Frame, Trap, TrappedWrite, trap
 from cowfreeze._workers import assert_shared, fork_workers
 
 __version__ = "0.1.0.dev0"
@@ -27,9 +28,12 @@ __all__ = [
     "CowfreezeError",
     "CowfreezeWarning",
     "Explanation",
+    "Frame",
     "FreezeReport",
     "PageCause",
     "PagesCopied",
+    "Trap",
+    "TrappedWrite",
     "UnsupportedError",
     "WorkerFailed",
     "WorkerReport",
@@ -38,4 +42,5 @@ __all__ = [
     "fork_workers",
     "freeze",
     "is_frozen",
+    "trap",
 ]

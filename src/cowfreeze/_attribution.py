@@ -16,6 +16,7 @@ read from the witness, and an object whose type differs there does not count.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from array import array
@@ -26,6 +27,7 @@ from cowfreeze import _core
 from cowfreeze._advice import advice_for
 from cowfreeze._explain import SAME_BYTES, UNKNOWN, CauseExample, Explanation, PageCause
 from cowfreeze._layout import Layout, read_layout
+from cowfreeze._trap import Frame, failure_text, notes_of, why_text, write_of
 from cowfreeze._paths import (
     Root,
     Steps,
@@ -61,6 +63,8 @@ class Waiting(NamedTuple):
     memory: int  # descriptor of its /proc/PID/mem
     copied: int  # what its records say
     collected: bool  # it ran a full collection, and the collector leaves nothing alone
+    trapped: _core.TrapBuffer | None = None  # the first writes that its trap has seen
+    trap_only_if_cheap: bool = False
 
 
 def room_for_pages() -> int:
@@ -99,7 +103,9 @@ def explain_waiting(
     found = _core.explain_pages(
         witness,
         witness_memory,
-        tuple((worker.pages, worker.memory, worker.collected) for worker in waiting),
+        tuple(
+            (worker.pages, worker.memory, worker.collected, worker.trapped) for worker in waiting
+        ),
         tuple(root.object for root in roots),
     )
     layout, why = _layout_of(witness, witness_memory)
@@ -154,6 +160,9 @@ def _explanation(
         if example["path"] is not None
     )
     causes = [_cause(cause, roots, steps) for cause in raw["causes"]]
+    if worker.trapped is not None:
+        causes = _with_lines(causes, raw["writes"], worker.trapped)
+        notes += _trap_notes(worker.trapped, worker.trap_only_if_cheap)
     if any(cause.field == "unreadable" for cause in causes):
         notes.append(
             "pages that are \"unreadable\" could not be read from the worker or the witness: "
@@ -195,6 +204,47 @@ def _owner_texts(objects: list[Any]) -> tuple[tuple[str, ...], array[int]]:
             text = f"{name}: {short_repr(value)}"
         which.append(position.setdefault(text, len(position)))
     return tuple(position), which
+
+
+def _with_lines(
+    causes: list[PageCause], writes: list[tuple[int, int]], trapped: _core.TrapBuffer
+) -> list[PageCause]:
+    """Add to each cause the stack from which most of its pages were written first.
+
+    WRITES: pairs of a write's number in TRAPPED and of its cause's position.
+    """
+    stacks: dict[int, dict[tuple[Frame, ...], int]] = {}
+    pages: dict[int, tuple[Frame, ...]] = {}
+    for number, position in writes:
+        write = write_of(trapped, number)
+        if write.stack:
+            pages[write.page] = write.stack
+            counts = stacks.setdefault(position, {})
+            counts[write.stack] = counts.get(write.stack, 0) + 1
+    lines = []
+    mask = ~(os.sysconf("SC_PAGE_SIZE") - 1)
+    for position, cause in enumerate(causes):
+        first = [pages.get(example.address & mask, ()) for example in cause.examples]
+        counts = stacks.get(position, {})
+        stack = max(counts, key=lambda stack: counts[stack]) if counts else next(iter(first), ())
+        examples = tuple(
+            dataclasses.replace(example, line=str(stack[0])) if stack else example
+            for example, stack in zip(cause.examples, first)
+        )
+        line = str(stack[0]) if stack else None
+        lines.append(dataclasses.replace(cause, line=line, stack=stack, examples=examples))
+    return lines
+
+
+def _trap_notes(trapped: _core.TrapBuffer, only_if_cheap: bool) -> list[str]:
+    """Why lines are missing, if they are."""
+    figures = trapped.figures
+    if figures["state"] == "ran":
+        said = [] if figures["backend"] == "perf" else [f"lines come from {why_text(figures)}"]
+        return said + notes_of(figures, True)
+    why = failure_text(trapped, "perf" if only_if_cheap else None)
+    hint = "; fork_workers(..., trap=True) write-protects frozen pages instead" if only_if_cheap else ""
+    return [f"which lines wrote is unknown: {why}{hint}"]
 
 
 def _merge(causes: list[PageCause], main: array[int]) -> tuple[list[PageCause], array[int]]:

@@ -40,6 +40,7 @@ cdef extern from "places.h":
         pass
     int cf_places_begin(cf_places *places, cf_owners *owners, const cf_witness *witness, int memory)
     void cf_places_clear(cf_places *places)
+    void cf_places_rewind(cf_places *places)
 
 
 cdef extern from "snapshot.h":
@@ -110,6 +111,8 @@ cdef extern from "explain.h":
     void cf_explain(cf_explanation *explanation, cf_places *places, int memory,
                     bint collected, const uintptr_t *pages, size_t n,
                     uint32_t *main_causes, PyObject **main_owners)
+    const cf_cause *cf_explain_cause_at(cf_explanation *explanation, cf_places *places,
+                                        uintptr_t address)
     void cf_explain_positions(const cf_owners *owners, PyObject **targets, size_t n,
                               size_t *positions)
 
@@ -253,6 +256,25 @@ cdef class _Workers:
             free(positions)
         return found
 
+    cdef list first_writes(self, size_t i, TrapBuffer trapped):
+        """(number of a write, position of its cause) for the listed pages of worker I."""
+        cdef size_t k = 0, page_size = cf_page_size()
+        cdef const cf_cause *cause
+        cdef uintptr_t address, page
+        cdef list found = []
+        cf_places_rewind(&self.places)
+        for address, number in sorted(trapped.addresses()):
+            page = address & ~(page_size - 1)
+            while k < self.counts[i] and self.lists[i][k] < page:
+                k += 1
+            if k == self.counts[i]:
+                break
+            if self.lists[i][k] == page:
+                cause = cf_explain_cause_at(&self.explanations[i], &self.places, address)
+                position = self.mains[i][k] if cause == NULL else cause - self.explanations[i].causes
+                found.append((number, position))
+        return found
+
     cdef dict cause(self, cf_cause *cause, dict paths):
         cdef size_t i
         cdef list examples = []
@@ -292,14 +314,15 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
                   tuple roots not None) -> list:
     """What was written on the pages of PageLists, by comparing with the witness.
 
-    workers: (PageList, descriptor of the worker's /proc/PID/mem, whether it ran a full collection
-    over everything that is tracked) triples; the workers must wait.
+    workers: a tuple for each: PageList, descriptor of its /proc/PID/mem, whether it ran a full
+    collection over everything that is tracked, and TrapBuffer or None; the workers must wait.
     witness_memory: descriptor of the witness's. roots: where paths to objects begin.
 
     Returns a dict per worker: "causes" (list of dicts; examples hold the objects themselves),
     "ranks" (pages by what is known best of them: object, allocator, system, unknown), "pages"
-    (bytes of the addresses, 8 bytes each), "main" (bytes of positions in causes, 4 each) and
-    "owners" (for each of the first 65,536 pages an object there that the main cause wrote, or None).
+    (bytes of the addresses, 8 bytes each), "main" (bytes of positions in causes, 4 each),
+    "owners" (for each of the first 65,536 pages an object there that the main cause wrote, or None) and
+    "writes" (pairs: number of a trapped write, position in causes).
 
     Holds the GIL from the walk over all objects to the end, so that none of them can go.
     Raises MemoryError, RuntimeError when the witness's mappings cannot be read.
@@ -346,6 +369,7 @@ def explain_pages(Witness witness not None, int witness_memory, tuple workers no
                         if work.counts[i] else b"",
                 "owners": [<object>work.main_owners[i][k] if work.main_owners[i][k] != NULL else None
                            for k in range(min(work.counts[i], _MOST_OWNERS))],
+                "writes": [] if workers[i][3] is None else work.first_writes(i, workers[i][3]),
                 "objects": work.owners.n,
                 "overflow": bool(work.owners.overflow),
             })

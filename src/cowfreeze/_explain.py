@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cowfreeze._layout import Layout
+    from cowfreeze._trap import Frame
 
 SAME_BYTES = "same bytes again"
 UNKNOWN = "unknown"
@@ -41,6 +42,8 @@ class CauseExample:
         detail: the attribute or the source line, where the written word tells it.
         address: of the first written word.
         words: how many words (8 bytes) of it were written; 0 for "same bytes again".
+        line: ``app.py:12 in handle``, the line that wrote first on the page of that word; None
+            without a trap (``fork_workers(..., trap=True)``) or when it is unknown.
     """
 
     owner: str | None
@@ -48,6 +51,7 @@ class CauseExample:
     detail: str | None
     address: int
     words: int
+    line: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as plain values for JSON."""
@@ -74,6 +78,11 @@ class PageCause:
         owner, path, detail: of the example that was written most, see CauseExample.
         advice: what to do about it, or None.
         examples: up to five owners.
+        line: ``app.py:12 in handle``, the line that wrote first on most of the pages whose first
+            write was of this cause. When something else was written first on all of them, the
+            line that did that on the page of the first example. None without a trap
+            (``fork_workers(..., trap=True)``) or when it is unknown.
+        stack: the Python functions of that line's stack, innermost first.
     """
 
     kind: str
@@ -88,10 +97,14 @@ class PageCause:
     detail: str | None
     advice: str | None
     examples: tuple[CauseExample, ...]
+    line: str | None = None
+    stack: tuple[Frame, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as plain values for JSON."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["stack"] = [frame._asdict() for frame in self.stack]
+        return values
 
     @property
     def name(self) -> str:
@@ -204,7 +217,9 @@ class Explanation:
         )
         rows = [
             (
-                cause.name + (f"\n    {cause.where}" if cause.where else ""),
+                cause.name
+                + (f"\n    {cause.where}" if cause.where else "")
+                + (f"\n    written at {cause.line}" if cause.line else ""),
                 count_cell(cause.pages),
                 count_cell(cause.alone),
                 count_cell(cause.words),
@@ -228,6 +243,7 @@ def causes_text(explanation: Explanation, most: int = 5) -> str:
         where = f": {cause.where}" if cause.where else ""
         lines.append(
             f"  {cause.pages:,} pages  {cause.name}{where}"
+            + (f"\n      written at {cause.line}" if cause.line else "")
             + (f"\n      {cause.advice}" if cause.advice else "")
         )
     if explanation.unknown_pages:

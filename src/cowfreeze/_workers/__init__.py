@@ -51,7 +51,7 @@ from typing import Any
 
 from cowfreeze._report import WorkersResult, check_count
 from cowfreeze._sizes import parse_size
-from cowfreeze._workers.explaining import Wants
+from cowfreeze._workers.explaining import ALWAYS, IF_CHEAP, Wants
 from cowfreeze._workers.run import Run
 
 __all__ = ["assert_shared", "fork_workers"]
@@ -65,6 +65,7 @@ def fork_workers(
     timeout: float | None = None,
     grace: float = 2.0,
     explain: bool = False,
+    trap: bool = False,
 ) -> WorkersResult:
     """Fork workers from this process, run TARGET in each, and count the pages they copy.
 
@@ -89,6 +90,9 @@ def fork_workers(
             WorkersResult.explain(). While the workers wait, this process walks over all its
             objects and reads the workers' copied pages: about a second per million objects
             or 100,000 pages, some 20 bytes per object, and no other thread runs meanwhile.
+        trap: with that, which line wrote (PageCause.line and .stack): each worker runs its target
+            under a trap of all its pages, or of the frozen ones where perf is not allowed; see
+            cowfreeze.trap for the limits of both. Includes ``explain``.
 
     Returns:
         Outcomes, results and figures of all workers. A worker's failure is no exception
@@ -103,7 +107,8 @@ def fork_workers(
     calls = _calls(target, workers, args)
     timeout = None if timeout is None else _seconds(timeout, "timeout", above=0)
     grace = _seconds(grace, "grace", above=None)
-    return _run(target, calls, timeout, grace, _always if explain else None)
+    wants = _always if explain or trap else None
+    return _run(target, calls, timeout, grace, wants, ALWAYS if trap else None)
 
 
 def _run(
@@ -112,9 +117,10 @@ def _run(
     timeout: float | None,
     grace: float,
     wants_explanation: Wants | None,
+    trap: str | None = None,
     names: Sequence[tuple[str, Any]] = (),
 ) -> WorkersResult:
-    with Run(target, calls, timeout, grace, wants_explanation) as run:
+    with Run(target, calls, timeout, grace, wants_explanation, trap) as run:
         run.explaining.names = names
         run.fork()
         run.wait_until_measured()
@@ -129,7 +135,7 @@ def fork_and_explain(
 ) -> WorkersResult:
     """fork_workers for the pytest plugin: WANTS says of each worker, from its copied and its
     frozen pages, whether it is to be explained before it ends."""
-    return _run(target, _calls(target, workers, None), timeout, 2.0, wants)
+    return _run(target, _calls(target, workers, None), timeout, 2.0, wants, IF_CHEAP)
 
 
 def fork_named(
@@ -137,9 +143,10 @@ def fork_named(
     calls: list[tuple[Any, ...]],
     timeout: float | None,
     names: Sequence[tuple[str, Any]],
+    trap: bool = False,
 ) -> WorkersResult:
-    """fork_workers(explain=True) for the command line: paths begin at NAMES."""
-    return _run(target, calls, timeout, 2.0, _always, names)
+    """fork_workers(explain=True, trap=TRAP) for the command line: paths begin at NAMES."""
+    return _run(target, calls, timeout, 2.0, _always, ALWAYS if trap else None, names)
 
 
 def _always(copied: int | None, frozen: int | None) -> bool:
@@ -159,7 +166,8 @@ def assert_shared(
     """fork_workers and WorkersResult.assert_shared in one, for tests.
 
     Limits are checked before anything is forked. A worker that is above a limit is explained
-    before it ends (WorkersResult.explain), and the error's text names the main causes.
+    before it ends (WorkersResult.explain), and the error's text names the main causes, with the
+    lines that wrote where perf events are allowed (see cowfreeze.trap).
 
     Raises:
         PagesCopied: a worker copied more than the limits, or its figures are unknown.
@@ -176,7 +184,7 @@ def assert_shared(
     calls = _calls(target, workers, args)
     timeout = None if timeout is None else _seconds(timeout, "timeout", above=0)
     grace = _seconds(grace, "grace", above=None)
-    result = _run(target, calls, timeout, grace, is_over)
+    result = _run(target, calls, timeout, grace, is_over, IF_CHEAP)
     return result.assert_shared(max_copied, max_frozen)
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cowfreeze import _core
 from cowfreeze import _report as report
 from cowfreeze._workers.channel import END, GO, HEADER, MEASURED, RELEASE, VALUE, Figures, Mailbox
-from cowfreeze._workers.processes import error_text, flush_streams
+from cowfreeze._workers.processes import BLOCKABLE, error_text, flush_streams
 
 if TYPE_CHECKING:
     from cowfreeze._workers.run import Run, Worker
@@ -64,8 +64,13 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
     if os.getppid() != run.parent:
         return _BROKEN
     before = b""
+    trapped = worker.trapped
+    if trapped is not None and not trapped.prepare(True, worker.trap_backend):
+        trapped = None  # its buffer tells the parent why
     if audit is not None:
         before, why = _measure(audit, worker, False)
+    if trapped is not None:
+        trapped.arm()  # here, so that no first write lies between the measuring and it
     run.mailbox.start(worker.index)
     outcome = report.RETURNED
     value: Any = None
@@ -81,6 +86,8 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
     except BaseException as error:
         outcome, failure = report.RAISED, error
     seconds = time.perf_counter() - started
+    if trapped is not None:
+        trapped.disarm()
     if os.getpid() != pid:
         return _leave_as_grandchild(failure)
 
@@ -89,7 +96,7 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
         after, why = _measure(audit, worker, True)
         records = before + after if after else b""
     # From here on pages do not count (W1 ends). A signal would lose the report.
-    set_signal_mask(signal.SIG_BLOCK, signal.valid_signals())
+    set_signal_mask(signal.SIG_BLOCK, BLOCKABLE)
     minor_faults = _minor_faults() - faults
     if worker.pages is not None:
         worker.pages.collections = gc.get_stats()[2]["collections"]

@@ -24,13 +24,19 @@ if TYPE_CHECKING:
 # Of a worker's copied pages and frozen ones (None: unknown): shall they be explained?
 Wants = Callable[[Optional[int], Optional[int]], bool]
 
+# Shall the workers run under a trap, so that causes have lines? Perf changes nothing for them but
+# some microseconds per copied page, so it is taken without being asked for; protected pages do.
+ALWAYS = "always"
+IF_CHEAP = "if perf is allowed"
+
 
 class Explaining:
     """What a run keeps for explaining its workers."""
 
-    def __init__(self, wants: Wants | None) -> None:
+    def __init__(self, wants: Wants | None, trap: str | None) -> None:
         self.wants = wants
         self.names: Sequence[tuple[str, Any]] = ()  # where paths begin, before all else
+        self.trap = trap
         self.witness_memory: int | None = None
         self.why_not = ""
         self.why_not_worker: dict[int, str] = {}
@@ -48,6 +54,10 @@ class Explaining:
             room = attribution.room_for_pages()
             for worker in run.workers:
                 worker.pages = _core.PageList(room)
+                if self.trap is not None:
+                    # A write per page at most; one that is copied twice is noted once.
+                    worker.trapped = _core.TrapBuffer(room, True)
+                    worker.trap_backend = 1 if self.trap == IF_CHEAP else 0
         except (OSError, MemoryError) as error:
             self.why_not = f"no room to note the copied pages in: {error_text(error)}"
 
@@ -105,8 +115,9 @@ class Explaining:
             return None
         collected = worker.pages.collections > self.collections >= 0
         return attribution.Waiting(
-            worker.index, worker.pages, worker.memory, figures.copied_pages, collected
-        )
+            worker.index, worker.pages, worker.memory, figures.copied_pages, collected,
+            worker.trapped, self.trap == IF_CHEAP,
+        )  # fmt: skip
 
     def _reason(self, run: Run, worker: Worker, figures: PageFigures) -> str:
         if worker.ended:

@@ -14,6 +14,11 @@ from typing import NamedTuple
 
 import psutil
 
+# All signals that can be blocked without harm: a thread that faults while it blocks SIGSEGV is
+# killed, also by a write that a trap would have caught.
+BLOCKABLE = signal.valid_signals() - {
+    signal.SIGSEGV, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+}  # fmt: skip
 POLL_SECONDS = 0.02  # between looks at a child where nothing reports its end
 
 

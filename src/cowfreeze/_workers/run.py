@@ -23,6 +23,7 @@ from cowfreeze._workers.child import work
 from cowfreeze._workers.endings import make_report
 from cowfreeze._workers.explaining import Explaining, Wants
 from cowfreeze._workers.processes import (
+    BLOCKABLE,
     POLL_SECONDS,
     descendants,
     end_family,
@@ -61,6 +62,8 @@ class Worker:
         self.pss: int | None = None
         self.pages: _core.PageList | None = None  # what it copied, if that may be explained
         self.memory: int | None = None  # descriptor of its /proc/PID/mem, likewise
+        self.trapped: _core.TrapBuffer | None = None  # its first writes, if they are noted
+        self.trap_backend = 0
 
     @property
     def is_measured(self) -> bool:
@@ -143,8 +146,9 @@ class Run:
         timeout: float | None,
         grace: float,
         wants_explanation: Wants | None = None,
+        trap: str | None = None,
     ) -> None:
-        self.explaining = Explaining(wants_explanation)
+        self.explaining = Explaining(wants_explanation, trap)
         self.target = target
         self.calls = calls
         self.timeout = timeout
@@ -173,7 +177,7 @@ class Run:
 
     def __exit__(self, *error: object) -> None:
         # A second Ctrl-C must not interrupt this: it waits for SIGKILL only, so it is short.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
         try:
             self._cleanup.close()
         finally:
@@ -248,7 +252,7 @@ class Run:
         self.started = time.monotonic()
         # No handler may run between a fork and the note of its pid: the child would be
         # lost. The workers inherit the mask and take it back before the target.
-        before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, BLOCKABLE)
         try:
             self._fork_witness()
             for worker in self.workers:

@@ -1,0 +1,94 @@
+/* trap_signals.c - a handler between a signal and the handler that was there before.
+ *
+ *   before    SIGSEGV -> faulthandler -> default: the process ends
+ *   a trap    SIGSEGV -> ours -+-> (ours) the store is done again
+ *                              `-> (not ours) faulthandler -> default
+ *
+ * A fault that is not ours must look to the handler before as if we were not
+ * there: same siginfo, same context, same signal stack. By default the process
+ * must die of the signal itself, so that its parent sees the right status: the
+ * default is put back and the fault happens again when the handler returns. A
+ * signal that somebody sent does not come again by itself, so it is sent again.
+ */
+#define _GNU_SOURCE
+#include "trap_signals.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+int
+cf_signal_install(int number, cf_signal_handler *handler, struct sigaction *before)
+{
+    struct sigaction action = {.sa_sigaction = handler,
+                               /* On the signal stack where a thread has one: a stack that
+                                * overflows must reach the handler before us. */
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART};
+    static const int synchronous[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    sigfillset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof(synchronous) / sizeof(synchronous[0]); i++) {
+        sigdelset(&action.sa_mask, synchronous[i]);
+    }
+    return sigaction(number, &action, before);
+}
+
+void
+cf_signal_uninstall(int number, cf_signal_handler *handler, const struct sigaction *before)
+{
+    struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+    if (sigaction(number, NULL, &now) < 0 || (now.sa_flags & SA_SIGINFO) == 0
+        || now.sa_sigaction != handler) {
+        return;
+    }
+    if (number == SIGTRAP) {
+        /* Discards those that wait because a thread blocks them; by default
+         * they would end the process later. */
+        sigaction(number, &ignore, NULL);
+    }
+    sigaction(number, before, NULL);
+}
+
+void
+cf_signal_pass_on(int number, siginfo_t *info, void *context, const struct sigaction *before)
+{
+    bool sent = info->si_code <= 0;
+    if ((before->sa_flags & SA_SIGINFO) != 0) {
+        before->sa_sigaction(number, info, context);
+    }
+    else if (before->sa_handler == SIG_IGN && sent) {
+        return;
+    }
+    else if (before->sa_handler == SIG_DFL || before->sa_handler == SIG_IGN) {
+        struct sigaction by_default = {.sa_handler = SIG_DFL};
+        sigaction(number, &by_default, NULL);
+        if (sent || number != SIGSEGV) {
+            syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), number);
+        }
+    }
+    else {
+        before->sa_handler(number);
+    }
+}
+
+void
+cf_signals_let_through(cf_let_through *through)
+{
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTRAP);
+    sigaddset(&ours, SIGSEGV);
+    pthread_sigmask(SIG_UNBLOCK, &ours, &before);
+    through->thread = pthread_self();
+    sigandset(&through->signals, &before, &ours);
+}
+
+void
+cf_signals_block_again(cf_let_through *through)
+{
+    if (pthread_equal(through->thread, pthread_self())) {
+        pthread_sigmask(SIG_BLOCK, &through->signals, NULL);
+    }
+    sigemptyset(&through->signals);
+}
