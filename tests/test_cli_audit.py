@@ -240,3 +240,14 @@ def test_texts_of_the_program_are_no_markup_in_the_page(folder: Path, tmp_path: 
     text = file.read_text()
     assert "onerror=alert(1)" in text  # it is there, so the test looks at something
     assert "<img" not in text and text.count("</script>") == 2
+
+
+def test_the_line_that_wrote(folder: Path) -> None:
+    done = audit(folder, "shop:load", "shop:work", "--workers", "1", "--trap", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = loaded(done)
+    assert answer["command"]["trap"] is True
+    causes = answer["result"]["explanations"][0]["causes"]
+    appended = [c for c in causes if (c["type"], c["field"]) == ("list", "list contents") and c["line"]]
+    written = PROGRAM[: PROGRAM.index('append("sold")')].count("\n") + 1
+    assert any(f"shop.py:{written}" in cause["line"] for cause in appended), causes

@@ -34,6 +34,7 @@ class Order:
     workers: int
     freeze: str
     timeout: float | None
+    trap: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ def run(order: Order) -> Audit:
     frozen = _freeze(order.freeze, data)
     _say(f"{order.workers} workers run {order.work_name}")
     calls = [(data, index)[: order.arity] for index in range(order.workers)]
-    result = fork_named(order.work, calls, order.timeout, (("data", data),))
+    result = fork_named(order.work, calls, order.timeout, (("data", data),), order.trap)
     for worker in result.workers:
         if worker.failed and worker.outcome != RESULT_LOST:  # nobody looks at the result
             raise _failed(order, worker, result)

@@ -35,6 +35,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--freeze", choices=FREEZES, default="data",
         help="what to freeze before the fork: what the data reaches (default), everything, or nothing",
     )  # fmt: skip
+    parser.add_argument(
+        "--trap", action="store_true",
+        help="also note the line that wrote each page first (perf events, or memory protection where those are\n"
+        "forbidden); the workers run slower, by some 5 to 15 microseconds per page",
+    )  # fmt: skip
     parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds that all workers together may take")
     parser.add_argument("--max-copied", type=_size, metavar="SIZE", help='what each worker may copy, as "256 KiB"')
     parser.add_argument(
@@ -88,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
             audit = running.run(
                 running.Order(
                     arguments.make_data, make_data, arguments.work, work, arity, arguments.workers,
-                    arguments.freeze, arguments.timeout,
+                    arguments.freeze, arguments.timeout, arguments.trap,
                 )
             )  # fmt: skip
         status = STATUS_ABOVE if audit.above(limits) else 0
@@ -117,6 +122,7 @@ def _print(audit: Audit, limits: Limits, arguments: argparse.Namespace, written:
         "work": arguments.work,
         "workers": arguments.workers,
         "freeze": arguments.freeze,
+        "trap": arguments.trap,
         "max_copied": arguments.max_copied,
         "max_frozen": arguments.max_frozen,
     }
