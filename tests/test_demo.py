@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from cowfreeze.bench.cases.ucd import unicode_records
+from cowfreeze.bench.memory import available_memory, resident_bytes
+from cowfreeze.bench.reader import read
 from cowfreeze.cli._command import CommandError
-from cowfreeze.cli._demo_data import json_file, unicode_records
-from cowfreeze.cli._demo_memory import available_memory, resident_bytes
-from cowfreeze.cli._demo_reader import read
+from cowfreeze.cli._demo_data import json_file
 from cowfreeze.cli._demo_result import COWFREEZE, GC_FREEZE, PLAIN, WAYS, DemoResult, WayResult, table_text
 
 IMMORTAL = sys.version_info >= (3, 12)

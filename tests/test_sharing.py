@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _plugin_support import needs_immortal
 
-from cowfreeze.cli._demo_reader import read
+from cowfreeze.bench.reader import read
 
 pytestmark = needs_immortal
 

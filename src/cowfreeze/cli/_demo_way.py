@@ -21,10 +21,11 @@ from typing import Any
 from cowfreeze import WorkersResult, fork_workers, freeze
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._sizes import format_size
+from cowfreeze.bench.cases.ucd import unicode_records
+from cowfreeze.bench.memory import available_memory, resident_bytes
+from cowfreeze.bench.reader import Reading, read
 from cowfreeze.cli._command import CommandError
-from cowfreeze.cli._demo_data import json_file, unicode_records
-from cowfreeze.cli._demo_memory import available_memory, resident_bytes
-from cowfreeze.cli._demo_reader import Reading, read
+from cowfreeze.cli._demo_data import json_file
 from cowfreeze.cli._demo_result import COWFREEZE, GC_FREEZE, PLAIN, WayResult
 
 WORKER_TIMEOUT = 600.0  # seconds; a worker that takes longer hangs

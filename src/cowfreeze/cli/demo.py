@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
 
@@ -30,16 +29,7 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 64  # more than that measures the machine's patience, not the freeze
 
-# SIGINT is ignored: Ctrl-C reaches the whole process group, and one line from the command is
-# better than its line and a traceback of each process; the command ends the child. The current
-# folder leaves the search path: a json.py in it must not replace the standard library's.
-_CHILD = """\
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.path[:] = [folder for folder in sys.path if folder]
-from cowfreeze.cli._demo_way import program
-sys.exit(program(sys.argv[1]))
-"""
+_PROGRAM = "cowfreeze.cli._demo_way:program"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,39 +98,11 @@ def _check(path: str | None, workers: int) -> None:
 
 def _run_way(way: str, path: str | None, workers: int, say: Callable[[str], None]) -> WayResult:
     """Run one way in a fresh interpreter and return its row; nothing of it survives an error."""
+    from cowfreeze.bench.rooms import run_room
     from cowfreeze.cli._demo_result import WayResult
 
-    reader, writer = os.pipe()
-    try:
-        order = json.dumps({"pipe": writer, "way": way, "json": path, "workers": workers})
-        child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, order],
-            pass_fds=[writer],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if sys.__stderr__ is None else 2,  # our stdout holds only the result
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-        )
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
-    last: dict[str, Any] = {}
-    try:
-        with open(reader, encoding="utf-8") as lines:
-            for line in lines:
-                last = json.loads(line)
-                if "stage" in last:
-                    say(f"{way}: {last['stage']}")
-        status = child.wait()
-    except BaseException:
-        child.terminate()  # its workers die with it
-        try:
-            child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        raise
+    order = {"way": way, "json": path, "workers": workers}
+    last, status = run_room(_PROGRAM, order, lambda message: say(f"{way}: {message['stage']}"))
     if "error" in last:
         raise CommandError(last["error"], last["exit_code"])
     if "row" not in last:
@@ -149,11 +111,9 @@ def _run_way(way: str, path: str | None, workers: int, say: Callable[[str], None
 
 
 def _ending(status: int) -> str:
-    if status == -9:
-        return "it was killed by SIGKILL, most often because memory ran out; use fewer workers (--workers)"
-    if status < 0:
-        return f"it was killed by signal {-status}"
-    return f"exit status {status}"
+    from cowfreeze.bench.rooms import ending
+
+    return ending(status, "use fewer workers (--workers)")
 
 
 @contextmanager
