@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-_CGROUP = Path("/sys/fs/cgroup")
+import os
 
 
 def resident_bytes() -> int:
@@ -17,23 +15,35 @@ def resident_bytes() -> int:
 def available_memory() -> int | None:
     """Bytes that can still be used before the kernel reclaims or kills; None when unknown.
 
-    The smaller of MemAvailable and the room that a memory control group leaves: in a container
+    The smaller of MemAvailable and the room that the memory control groups leave: in a container
     MemAvailable is the host's and the group's limit is what kills.
     """
     import psutil
 
+    from cowfreeze.cli._cgroup import memory_groups, tightest
+    from cowfreeze.cli._proc import Unreadable
+
     limits = [int(psutil.virtual_memory().available)]
     try:
-        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
-        folders = [_CGROUP / own, *(_CGROUP / own).parents]
-    except OSError:
-        return limits[0]
-    for folder in folders:
-        try:
-            limit = (folder / "memory.max").read_text().strip()
-            used = int((folder / "memory.current").read_text())
-        except (OSError, ValueError):
-            continue  # no such group, or its version has no such file: no limit from here
-        if limit != "max":
-            limits.append(max(int(limit) - used, 0))
+        group = tightest(memory_groups(os.getpid()))
+    except Unreadable:
+        group = None  # the groups' files are not visible from here, so MemAvailable is all there is
+    if group is not None and group.room is not None:
+        limits.append(group.room)
     return min(limits)
+
+
+def warm(size: int) -> int:
+    """Touch SIZE bytes and give them back; returns the bytes touched.
+
+    A virtual machine backs memory at its first touch only, which costs five times as much as
+    later touches and would be charged to whichever mode happens to run first.
+    """
+    import mmap
+
+    if size <= 0:
+        return 0
+    with mmap.mmap(-1, size) as memory:
+        for offset in range(0, size, mmap.PAGESIZE):
+            memory[offset] = 1
+    return size

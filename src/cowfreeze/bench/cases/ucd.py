@@ -12,6 +12,8 @@ import sys
 import unicodedata
 from typing import Any, Literal
 
+from cowfreeze.bench.cases.base import Case, deep
+
 _NOT_CHARACTERS = frozenset({"Cn", "Co", "Cs"})
 _FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
@@ -58,3 +60,19 @@ def _record(code: int, character: str, category: str) -> dict[str, Any]:
 
 def _code_points(text: str) -> tuple[int, ...]:
     return tuple(map(ord, text))
+
+
+def build(size: int) -> list[dict[str, Any]]:
+    """The first SIZE records."""
+    return unicode_records()[:size]
+
+
+CASE = Case(
+    "ucd",
+    "the Unicode Character Database as dicts: short strings, numbers, tuples",
+    "records",
+    149_878,
+    1600,
+    build,
+    deep,
+)
