@@ -52,3 +52,24 @@ def load_case(app: str, work: str | None) -> Case:
         return 0, 0, 0, 0
 
     return Case("app", f"{app}, {work}", "", 0, 0, lambda size: make(), read, warmup=0)
+
+
+def program(order: str) -> int:
+    """Check in a room (bench/rooms.py) that both functions can be imported.
+
+    In a process of its own, because importing the application may start anything, and the command
+    that forks the rooms must stay as it is.
+    """
+    import json
+
+    arguments = json.loads(order)
+    answer = {}
+    try:
+        load_function(arguments["app"], "--app")
+        if arguments["work"] is not None:
+            load_function(arguments["work"], "--work")
+    except CowfreezeError as error:
+        answer = {"error": str(error)}
+    with os.fdopen(arguments["pipe"], "w") as out:
+        print(json.dumps(answer), file=out)
+    return 0

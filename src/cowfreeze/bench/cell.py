@@ -9,7 +9,8 @@
 The order is the point. What the parent reads gets its caches filled (hashes), so it reads after
 the workers; the collection is timed before anything is frozen, because afterwards there is
 nothing left to collect. The reader's bytecode is warmed up on a few elements of its own, so that
-no row pays for the interpreter's specialisation.
+no row pays for the interpreter's specialisation; modules that only the command or another case
+needs are not imported here.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ from cowfreeze import WorkersResult, fork_workers
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._sizes import format_size
 from cowfreeze.bench.app import load_case
-from cowfreeze.bench.cases import CASES, forking, web
-from cowfreeze.bench.cases import dataloader as dataloader
+from cowfreeze.bench.cases import CASES, dataloader, forking, web
 from cowfreeze.bench.cases.base import Case, untouched
 from cowfreeze.bench.children import measure_exits, measure_forks
 from cowfreeze.bench.memory import available_memory, resident_bytes
@@ -38,6 +38,7 @@ TIMEOUT = 600.0  # seconds; a worker that takes longer hangs
 _COLLECTIONS = 3
 _FORK_SECONDS = 0.4
 _LEAST_FORKS = 5
+_WARM_RUNS = 20
 
 # Globals, because a worker gets only its number, and because data of a real application hangs on
 # a module: how it dies at exit depends on that.
@@ -96,11 +97,10 @@ def run(order: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def _measure(case: Case, mode: Mode, size: int, workers: int, tell: Tell) -> dict[str, Any]:
-    global _applied, _case, _mode
-    _case, _mode = case, mode
+    global _applied, _mode
     values: dict[str, float | None] = {}
+    _warm_worker(case)
     mode.before()
-    _warm_reader(case)
 
     tell(stage="building the data")
     start_rss = resident_bytes()
@@ -111,6 +111,7 @@ def _measure(case: Case, mode: Mode, size: int, workers: int, tell: Tell) -> dic
     if collects_before:
         values["collect_seconds"] = _timed_collections()
     values["data_bytes"] = data_bytes = max(resident_bytes() - start_rss, 0)
+    _mode = mode
     _check_memory(data_bytes, 1 if case.read is untouched else workers)
 
     tell(stage="applying the mode")
@@ -194,11 +195,15 @@ def _work(_: int) -> Reading:
     return Reading(content, seconds)
 
 
-def _warm_reader(case: Case) -> None:
+def _warm_worker(case: Case) -> None:
+    """Run the worker's code in the parent on a few elements: specialising bytecode writes to it."""
+    global _applied, _case
+    _case = case
     if case.warmup and case.read is not None:
-        sample = case.build(case.warmup)
-        for _ in range(20):
-            case.read(sample)
+        _applied = Applied(case.build(case.warmup))
+        for index in range(_WARM_RUNS):
+            _work(index)
+        _applied = None
 
 
 def _timed_collections() -> float:

@@ -34,6 +34,7 @@ _witness: _core.Witness | None = None
 _audit: _core.WorkerAudit | None = None
 _start = b""
 _requests = 0
+_close: Callable[[], None] | None = None
 
 
 def _tell(kind: str, **message: Any) -> None:
@@ -51,7 +52,7 @@ if _order:
 
 def when_ready(server: object) -> None:
     """gunicorn: the arbiter has loaded the application and forks the workers next."""
-    global _view, _witness
+    global _close, _view, _witness
     notes: tuple[str, ...] = ()
     frozen = False
     start = time.perf_counter()
@@ -62,7 +63,7 @@ def when_ready(server: object) -> None:
         raise SystemExit(0) from None
     if _mode.name != "none":
         _values["freeze_seconds"] = time.perf_counter() - start
-    _view, notes, frozen = applied.view, applied.notes, applied.frozen
+    _view, notes, frozen, _close = applied.view, applied.notes, applied.frozen, applied.close
     del applied
     if not _mode.live:
         gc.collect()
@@ -97,6 +98,12 @@ def worker_exit(server: object, worker: object) -> None:
     """gunicorn: last thing in a worker."""
     gc.collect()
     _tell("ended", records=(_start + _measure()).hex(), requests=_requests)
+
+
+def on_exit(server: object) -> None:
+    """gunicorn: the arbiter ends."""
+    if _close is not None:
+        _close()
 
 
 def application(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

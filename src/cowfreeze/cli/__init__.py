@@ -16,15 +16,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from cowfreeze._errors import CowfreezeError
-from cowfreeze.cli import audit, demo, doctor, top
+from cowfreeze.cli import audit, bench, demo, doctor, top
 
-COMMANDS = (demo.COMMAND, audit.COMMAND, top.COMMAND, doctor.COMMAND)
+COMMANDS = (demo.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND)
 
 _EPILOG = """\
 example:
   cowfreeze demo                     four workers read the Unicode Character Database
   cowfreeze demo --json data.json    the same with your own data
-  cowfreeze audit app:load app:work  what workers of your program copy, and why
+from cowfreeze.cli import audit, bench, demo, doctor, top
+
+COMMANDS = (demo.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND)
   cowfreeze top                      what running workers share
   cowfreeze doctor -p 4242           what would spoil it
 """

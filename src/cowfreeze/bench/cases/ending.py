@@ -32,7 +32,7 @@ BIGDICT = Case(
     "an int dict as large as memory allows (30 million entries); 5 children end by SIGTERM",
     "entries",
     30_000_000,
-    155,
+    130,
     big_dict,
     untouched,
     workers=5,

@@ -11,11 +11,9 @@ measure their pages right after the fork and when they end, after a collection.
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -46,6 +44,8 @@ class _Server:
     """gunicorn in a process of its own, and what its processes tell through a pipe."""
 
     def __init__(self, order: dict[str, Any]) -> None:
+        import socket  # here, as http.client below: other cases' workers are measured with this loaded
+
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self.listener.getsockname()[1]
         reader, writer = os.pipe()
@@ -105,6 +105,8 @@ class _Server:
 
 def _load(port: int, requests: int, size: int) -> tuple[float, list[float], int]:
     """Send REQUESTS requests from a few threads; seconds in all, of each, and failed ones."""
+    import http.client
+
     numbers = iter(range(requests))
     lock = threading.Lock()
     times: list[float] = []
