@@ -90,7 +90,7 @@ def _frame(figure: Any, result: BenchResult, bars: bool) -> None:
     """Title above; machine and command below."""
     inches = figure.get_size_inches()[1]
     title = "Memory that each forked worker copies" if bars else "What a fork costs against the size of the process"
-    figure.suptitle(title, x=0.02, y=1 - 0.18 / inches, ha="left", va="top", fontsize=18, fontweight="bold", color=INK)
+    figure.text(0.02, 1 - 0.2 / inches, title, ha="left", va="top", fontsize=18, fontweight="bold", color=INK)
     python = result.machine.get("python", "").split(" ")[0]
     kernel = result.machine.get("kernel", "")
     below = f"CPython {python}, Linux {kernel}, {result.machine.get('machine', '')}, {result.rounds} rounds (median)"

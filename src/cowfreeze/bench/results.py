@@ -175,7 +175,7 @@ def to_json(result: BenchResult) -> str:
     }
     document = {
         "version": "1.0",  # pyperf's
-        "metadata": metadata,
+        "metadata": {name: value for name, value in metadata.items() if value},  # pyperf refuses empty ones
         "benchmarks": list(_pyperf(result)),
         "cowfreeze": {"format": FORMAT, **result.to_dict()},
     }

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal
 
 from cowfreeze.bench.cases.base import Case, deep
@@ -18,15 +20,17 @@ _NOT_CHARACTERS = frozenset({"Cn", "Co", "Cs"})
 _FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
-def unicode_records() -> list[dict[str, Any]]:
-    """One dict per assigned character, from the running Python's `unicodedata`."""
-    return [
-        _record(code, character, category)
-        for code, character, category in (
-            (code, chr(code), unicodedata.category(chr(code))) for code in range(sys.maxunicode + 1)
-        )
-        if category not in _NOT_CHARACTERS
-    ]
+def unicode_records(most: int | None = None) -> list[dict[str, Any]]:
+    """One dict per assigned character, from the running Python's `unicodedata`; the first MOST."""
+    return [*islice(_records(), most)]
+
+
+def _records() -> Iterator[dict[str, Any]]:
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category not in _NOT_CHARACTERS:
+            yield _record(code, character, category)
 
 
 def _record(code: int, character: str, category: str) -> dict[str, Any]:
@@ -64,7 +68,7 @@ def _code_points(text: str) -> tuple[int, ...]:
 
 def build(size: int) -> list[dict[str, Any]]:
     """The first SIZE records."""
-    return unicode_records()[:size]
+    return unicode_records(size)
 
 
 CASE = Case(
