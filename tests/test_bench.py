@@ -283,7 +283,7 @@ def test_the_conclusion_names_the_best_live_peer_and_both_sums() -> None:
     assert "with what the bare fork copies, 183 times fewer" in text
     worse = [cell("none", values=values(10)), cell("freeze", values=values(20))]
     (text,) = conclusions(result(*worse))
-    assert "0.5 times fewer" in text
+    assert "2.0 times more bytes" in text
 
 
 def test_warnings_follow_the_figures() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -86,7 +85,7 @@ def test_the_workers_really_copy_what_the_work_writes(tmp_path: Path) -> None:
 
 
 def test_what_an_exit_copies_and_its_status(tmp_path: Path) -> None:
-    result, text = measured(tmp_path, "bigdict", "--size", "150000", "--workers", "2", "--modes", "none,heap,serialized")
+    result, _ = measured(tmp_path, "bigdict", "--size", "150000", "--workers", "2", "--modes", "none,heap,serialized")
     for mode in ("none", "heap"):
         assert row(result, mode).cells[0].exit_statuses == (0, 0)
     assert "lists only" in (row(result, "serialized").why_not or "")
@@ -107,7 +106,7 @@ def test_the_curve_has_a_point_per_size(tmp_path: Path) -> None:
 
 def test_a_real_server_under_load(tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")
-    result, text = measured(tmp_path, "web", "--size", "3000", "--workers", "2", "--modes", "none,freeze")
+    result, _ = measured(tmp_path, "web", "--size", "3000", "--workers", "2", "--modes", "none,freeze")
     for mode in ("none", "freeze"):
         found = row(result, mode)
         assert (found.median("requests_per_second") or 0) > 0
@@ -122,6 +121,9 @@ def test_compare_reads_what_bench_wrote(tmp_path: Path) -> None:
     done = bench("compare", path, path)
     assert done.returncode == 0, done.stderr
     assert "figures differ by no more than their spread" in done.stdout
+    done = bench("bench", "--load", path, "--markdown")
+    assert done.returncode == 0, done.stderr
+    assert "| none | " in done.stdout
     done = bench("compare", path, str(tmp_path / "missing.json"))
     assert done.returncode == 2
     assert "cannot read" in done.stderr
@@ -145,6 +147,8 @@ def test_list_names_everything() -> None:
         (("--app", "antigravity"), 2, 'give "package.module:function"'),
         (("--work", "json:dumps"), 2, "--work needs --app"),
         (("loop", "--app", "json:dumps"), 2, "give either cases or --app"),
+        (("--load", "/no/such/file.json"), 2, "cannot read /no/such/file.json"),
+        (("loop", "--load", "a.json"), 2, "--load shows what a file holds"),
         (("records", "--workers", "1000"), 2, "--workers 1000 is too many"),
         (("records", "--size", "900000000"), 1, "too little memory for records"),
         (("loop", "-o", "/no/such/folder/a.json"), 2, "there is no folder /no/such/folder"),

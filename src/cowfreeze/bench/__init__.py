@@ -19,3 +19,5 @@
 Importing this package imports nothing: a process that is about to fork and to be measured
 must not be filled with modules that it does not use.
 """
+
+from __future__ import annotations

@@ -79,3 +79,7 @@ TIME = (
     "freeze_seconds", "freeze_ratio", "read_parent_seconds", "read_worker_seconds", "fork_seconds",
     "forks_per_second", "requests_per_second", "exit_bytes", "exit_seconds",
 )  # fmt: skip
+MARKDOWN = (
+    "copied_max", "startup_bytes", "frozen_copied_pages", "cluster_pss", "shared", "freeze_seconds", "freeze_ratio",
+    "read_worker_seconds", "forks_per_second", "requests_per_second", "exit_bytes",
+)  # fmt: skip

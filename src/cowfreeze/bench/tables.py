@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cowfreeze._tables import make_table
-from cowfreeze.bench.metrics import DASH, MEMORY, METRICS, TIME
+from cowfreeze.bench.metrics import DASH, MARKDOWN, MEMORY, METRICS, TIME
 from cowfreeze.bench.results import SPREAD, BenchResult, Row
 from cowfreeze.bench.verdicts import conclusions, footnotes, warnings
 
@@ -107,7 +107,7 @@ def about(result: BenchResult) -> Iterator[tuple[str, str]]:
 
 
 def markdown(result: BenchResult) -> str:
-    """Tables for a README, with the command line above them."""
+    """Tables for a README, with the command line above them; the file keeps what has no column here."""
     lines = ["```", result.command, "```", ""]
     machine = result.machine
     lines.append(
@@ -119,7 +119,7 @@ def markdown(result: BenchResult) -> str:
         if any(cell.points for row in rows for cell in row.measured):
             lines += _curve_markdown(rows)
             continue
-        names = [name for name in (*MEMORY, *TIME) if any(row.has(name) for row in rows)]
+        names = [name for name in MARKDOWN if any(row.has(name) for row in rows)]
         lines.append("| mode | " + " | ".join(METRICS[name].title for name in names) + " |")
         lines.append("|---|" + "--:|" * len(names))
         for row in rows:

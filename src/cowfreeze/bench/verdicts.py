@@ -41,10 +41,14 @@ def _is_peer(row: Row) -> bool:
 
 
 def _times(theirs: float, ours: float) -> str:
-    if ours <= 0:
-        return "nothing at all"
+    if ours <= 0 or theirs <= 0:
+        return "one of them copies nothing"
     factor = theirs / ours
-    return f"{factor:,.0f} times fewer bytes" if factor >= 10 else f"{factor:.1f} times fewer bytes"
+    if 0.8 <= factor <= 1.25:
+        return "about as many bytes"
+    word = "fewer" if factor > 1 else "more"
+    factor = max(factor, 1 / factor)
+    return f"{factor:,.0f} times {word} bytes" if factor >= 10 else f"{factor:.1f} times {word} bytes"
 
 
 def warnings(result: BenchResult) -> Iterator[str]:

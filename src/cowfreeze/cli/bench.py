@@ -39,6 +39,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="MOD:FUNC", help="what each worker does with it: FUNC(data)")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the results as JSON (pyperf reads it too)")
     parser.add_argument("--plot", metavar="FILE", help="draw a chart (needs matplotlib: the extra `plot`)")
+    parser.add_argument("--load", metavar="FILE", help="show a saved result (table, Markdown, chart), measure nothing")
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of tables for a terminal")
     parser.add_argument("--seed", type=int, metavar="N", help="order of the measurements (default: drawn)")
 
@@ -49,6 +50,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if LIST in arguments.cases:
         print_text(_list_text())
         return 0
+    if arguments.load is not None:
+        return _show_saved(arguments)
     if arguments.workers is not None and arguments.workers > MAX_WORKERS:
         raise CommandError(f"--workers {arguments.workers} is too many; at most {MAX_WORKERS}", USAGE)
     plan = _plan(arguments)
@@ -67,6 +70,20 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         return INTERRUPTED
     return status
+
+
+def _show_saved(arguments: argparse.Namespace) -> int:
+    from cowfreeze.bench.results import load
+
+    if arguments.cases or arguments.app or arguments.output:
+        raise CommandError("--load shows what a file holds: give neither cases nor --app nor -o", USAGE)
+    try:
+        result = load(arguments.load)
+    except CowfreezeError as error:
+        raise CommandError(str(error), USAGE) from error
+    _check_outputs(arguments)
+    _report(result, arguments)
+    return 0
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
