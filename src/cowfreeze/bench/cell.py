@@ -36,7 +36,7 @@ from cowfreeze.bench.reader import Content
 
 TIMEOUT = 600.0  # seconds; a worker that takes longer hangs
 _COLLECTIONS = 3
-_FORK_SECONDS = 0.4
+_FORK_SECONDS = 0.3
 _LEAST_FORKS = 5
 _WARM_RUNS = 20
 
