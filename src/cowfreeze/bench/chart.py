@@ -70,7 +70,7 @@ def draw(result: BenchResult, path: str) -> None:
     lines = -(-panels // columns)
     tallest = max((len(rows) for rows in bars), default=6)
     height = 1.5 + lines * max(2.6, 0.42 * tallest + 1.3)
-    figure = Figure(figsize=(5.2 * columns + 0.8, max(height, 4.6)), dpi=160, facecolor="white")
+    figure = Figure(figsize=(max(5.2 * columns + 0.8, 8.0), max(height, 4.6)), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(lines, columns, squeeze=False)
     axes: list[Any] = [axis for line in grid for axis in line]
@@ -82,24 +82,35 @@ def draw(result: BenchResult, path: str) -> None:
         _curves(axes[place + 1], rows, latency=False)
     for axis in axes[panels:]:
         axis.set_axis_off()
-    _frame(figure, result, bool(bars))
+    idle = all(rows[0].case in _IDLE for rows in bars)
+    _frame(figure, result, _title(bool(bars), idle))
     figure.savefig(path)
 
 
-def _frame(figure: Any, result: BenchResult, bars: bool) -> None:
+def _title(bars: bool, idle: bool) -> str:
+    if not bars:
+        return "What a fork costs against the size of the process"
+    return "Memory that an idle worker copies when it ends" if idle else "Memory that each forked worker copies"
+
+
+def _frame(figure: Any, result: BenchResult, title: str) -> None:
     """Title above; machine and command below."""
-    inches = figure.get_size_inches()[1]
-    title = "Memory that each forked worker copies" if bars else "What a fork costs against the size of the process"
+    width, inches = figure.get_size_inches()
     figure.text(0.02, 1 - 0.2 / inches, title, ha="left", va="top", fontsize=18, fontweight="bold", color=INK)
     python = result.machine.get("python", "").split(" ")[0]
     kernel = result.machine.get("kernel", "")
-    below = f"CPython {python}, Linux {kernel}, {result.machine.get('machine', '')}, {result.rounds} rounds (median)"
+    below = f"CPython {python}, Linux {kernel}, {result.machine.get('machine', '')}, {_rounds(result)}"
     figure.text(0.02, 0.34 / inches, below, fontsize=9, color=FAINT, va="bottom")
-    figure.text(0.02, 0.12 / inches, f"$ {_short(result.command)}".replace("$", r"\$"), fontsize=9, color=FAINT, va="bottom", family="monospace")
+    figure.text(0.02, 0.12 / inches, f"$ {_short(result.command, int(width * 9.5))}".replace("$", r"\$"), fontsize=9, color=FAINT, va="bottom", family="monospace")
     figure.tight_layout(rect=(0.01, 0.62 / inches, 0.99, 1 - 0.62 / inches), w_pad=2.5, h_pad=2.0)
 
 
-def _short(command: str, most: int = 120) -> str:
+def _rounds(result: BenchResult) -> str:
+    made = max((cell.round for cell in result.cells), default=0) + 1
+    return f"median of {made} rounds" if made > 1 else "1 round"
+
+
+def _short(command: str, most: int) -> str:
     return command if len(command) <= most else command[: most - 1] + "…"
 
 

@@ -42,6 +42,8 @@ class Metric:
             return f"{value:.1%}"
         if self.unit == RATIO:
             return f"{value:.2f}"
+        if self.unit == RATE and value < 10:
+            return f"{value:.1f}"
         return count_cell(round(value))
 
 

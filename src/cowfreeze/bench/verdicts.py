@@ -15,6 +15,8 @@ _IDLE = ("bigdict", "exit")  # cases in which workers end without reading
 def conclusions(result: BenchResult) -> Iterator[str]:
     """One sentence per case and mode of cowfreeze."""
     for case, rows in result.by_case().items():
+        if case in _IDLE:
+            yield _statuses(case, rows)
         measure = "exit_bytes" if case in _IDLE else "copied_max"
         verb = "copies at most" if case in _IDLE else "copies"
         peers = [(row, value) for row in rows if _is_peer(row) and (value := row.median(measure)) is not None]
@@ -33,6 +35,12 @@ def conclusions(result: BenchResult) -> Iterator[str]:
             if measure == "copied_max" and starts[0] is not None and starts[1] is not None:
                 text += f"; with what the bare fork copies, {_times(theirs + starts[1], ours + starts[0])}"
             yield text + "."
+
+
+def _statuses(case: str, rows: list[Row]) -> str:
+    found = [status for row in rows for cell in row.measured for status in cell.exit_statuses]
+    kinds = ", ".join(f"{found.count(status)} with {status}" for status in sorted(set(found)))
+    return f"{case}: exit status of the {len(found)} children that SIGTERM and sys.exit() ended: {kinds or 'unknown'}."
 
 
 def _is_peer(row: Row) -> bool:

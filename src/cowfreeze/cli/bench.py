@@ -307,7 +307,7 @@ COMMAND = Command(
         "rows with the reason. Without a case it runs all but those that need much time or memory."
     ),
     epilog=(
-        "examples:\n"
+        "example:\n"
         "  cowfreeze bench list\n"
         "  cowfreeze bench records tuples --rounds 3 -o out.json --plot out.png\n"
         "  cowfreeze bench --app shop.catalogue:load --work shop.catalogue:search --workers 8\n"
