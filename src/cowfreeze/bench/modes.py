@@ -11,12 +11,16 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import cowfreeze
+
+
+_NO_PICKLE = (TypeError, AttributeError, pickle.PicklingError)  # what pickle raises for what it cannot store
 
 
 class Unavailable(Exception):
@@ -86,7 +90,10 @@ def _need_pack() -> None:
 def _pack(data: Any) -> Applied:
     _need_pack()
     pack: Callable[[Any], Any] = getattr(cowfreeze, "pack")  # noqa: B009
-    view = pack(data)
+    try:
+        view = pack(data)
+    except (TypeError, cowfreeze.UnsupportedError, OSError) as error:
+        raise Unavailable(str(error)) from error
     gc.collect()
     # The collector would write to what is left of the interpreter's own heap in every worker.
     gc.freeze()
@@ -117,7 +124,10 @@ def _serialized(data: Any) -> Applied:
     from cowfreeze.bench.serialized import in_one_buffer
 
     _check_list(data)
-    return Applied(in_one_buffer(data))
+    try:
+        return Applied(in_one_buffer(data))
+    except _NO_PICKLE as error:
+        raise Unavailable(f"the data cannot be pickled: {error}") from error
 
 
 def _shared_memory(data: Any) -> Applied:
@@ -129,6 +139,8 @@ def _shared_memory(data: Any) -> Applied:
         raise Unavailable("there is no /dev/shm here")
     try:
         block = SharedBlock(data)
+    except _NO_PICKLE as error:
+        raise Unavailable(f"the data cannot be pickled: {error}") from error
     except OSError as error:
         raise Unavailable(f"a shared memory block cannot be made here: {error}") from error
     return Applied(block.list, close=block.close)
@@ -165,7 +177,7 @@ _ALL = (
     ),
     Mode("freeze", "cowfreeze.freeze(data)", True, True, _nothing, _freeze),
     Mode("heap", "cowfreeze.freeze(): the whole heap", True, True, _nothing, _heap),
-    Mode("pack", "cowfreeze.pack(data): an equal copy in an arena of its own", False, True, _need_pack, _pack),
+    Mode("pack", "cowfreeze.pack(data), an equal copy in memory of its own, then gc.freeze()", False, True, _need_pack, _pack),
     Mode("cinderx", "cinderx.immortalize_heap() (CPython 3.14)", True, False, _need_cinderx, _cinderx),
     Mode("serialized", "each element pickled into one buffer (TorchSerializedList)", False, False, _nothing, _serialized),
     Mode("shared_memory", "the same buffer in multiprocessing.shared_memory", False, False, _nothing, _shared_memory),
