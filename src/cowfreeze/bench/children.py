@@ -15,6 +15,7 @@ from typing import NamedTuple
 from cowfreeze._errors import CowfreezeError
 
 _LIMIT = 300.0  # seconds; a child that takes longer to end hangs
+_NAP = 0.05  # seconds that a waiting child sleeps at most before it looks for its signal
 _FORM = struct.Struct("=q")
 
 
@@ -77,7 +78,9 @@ def measure_exits(count: int) -> list[Exit]:
             if pid == 0:
                 os.write(writer, _FORM.pack(resource.getrusage(resource.RUSAGE_SELF).ru_minflt))
                 while True:
-                    signal.pause()
+                    # Not signal.pause(): a signal between the last bytecode and that call would be
+                    # noted, and its handler run only when the next signal ends the pause.
+                    time.sleep(_NAP)
             os.close(writer)
             with open(reader, "rb", buffering=0) as pipe:
                 ready.append((pid, _FORM.unpack(pipe.read(_FORM.size))[0]))

@@ -16,17 +16,18 @@ from typing import Any
 from cowfreeze.bench.cases.base import Case
 from cowfreeze.bench.children import measure_forks
 from cowfreeze.bench.memory import available_memory, resident_bytes
-from cowfreeze.bench.modes import MODES, Unavailable
+from cowfreeze.bench.modes import MODES, Mode, Unavailable
 
 MIB = 1 << 20
 FIRST = 128  # MiB of the first step above 0
+_PART = 512  # MiB that a mode gets at once, so that a copy does not need twice the memory
 _BYTES = 367  # bytes objects of 400 bytes: 33 are the header and the final zero
 _WHY_NOT = "it changes nothing about a fork's cost that the other modes do not show"
 
 
 def _objects(mebibytes: int) -> list[bytes]:
     count = mebibytes * MIB * 99 // 100 // (400 + 8)  # 8: the list's pointer
-    return [bytes(_BYTES) for _ in range(count)]
+    return [number.to_bytes(_BYTES, "little") for number in range(count)]  # no two alike
 
 
 def steps(size: int) -> list[int]:
@@ -37,6 +38,15 @@ def steps(size: int) -> list[int]:
         found.append(step)
         step *= 2
     return found
+
+
+def _applied(mode: Mode, data: list[bytes]) -> Any:
+    try:
+        return mode.apply(data).view
+    except Unavailable:
+        if mode.name == "hugepages":
+            return data  # a part that is smaller than a huge page stays as it is
+        raise
 
 
 def run(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
@@ -50,23 +60,18 @@ def run(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
     notes: tuple[str, ...] = ()
     previous = 0
     for step in steps(order["size"]):
-        more = (step - previous) * MIB
+        more = (step - previous + _PART) * MIB  # a copy of one part exists beside it for a while
         free = available_memory()
-        if free is not None and more * (2 if mode.name == "pack" else 1) * 1.2 > free:
+        if free is not None and more * 1.2 > free:
             notes += (f"stopped below {step} MiB: too little memory",)
             break
         tell(stage=f"{step} MiB")
-        data = _objects(step - previous)
-        if data:
-            try:
-                kept.append(mode.apply(data).view)
-            except Unavailable:
-                if mode.name != "hugepages":
-                    raise
-        del data
+        while previous < step:
+            part = min(step - previous, _PART)
+            kept.append(_applied(mode, _objects(part)))
+            previous += part
         gc.collect()
         points.append((resident_bytes(), *measure_forks(0.5, 20)))
-        previous = step
     _, fork, cycle = points[-1]
     return {
         "values": {"fork_seconds": fork, "forks_per_second": 1 / cycle, "prefork_rss": points[-1][0]},
