@@ -54,7 +54,7 @@ def run(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
     mode = MODES[order["mode"]]
     mode.before()
     if mode.name == "hugepages":
-        from cowfreeze.bench import hugepages  # noqa: F401  (imported before the first fork)
+        from cowfreeze.bench import hugepages  # noqa: F401 - imported before the first fork
     kept: list[Any] = []
     points: list[tuple[int, float, float]] = []
     notes: tuple[str, ...] = ()
@@ -69,6 +69,8 @@ def run(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
         while previous < step:
             part = min(step - previous, _PART)
             kept.append(_applied(mode, _objects(part)))
+            for _ in kept[-1]:
+                pass  # a copy that nobody has touched is not resident, and would cost nothing
             previous += part
         gc.collect()
         points.append((resident_bytes(), *measure_forks(0.5, 20)))
