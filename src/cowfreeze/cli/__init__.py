@@ -24,9 +24,8 @@ _EPILOG = """\
 example:
   cowfreeze demo                     four workers read the Unicode Character Database
   cowfreeze demo --json data.json    the same with your own data
-from cowfreeze.cli import audit, bench, demo, doctor, top
-
-COMMANDS = (demo.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND)
+  cowfreeze audit app:load app:work  what workers of your program copy, and why
+  cowfreeze bench list               cases and modes that can be measured side by side
   cowfreeze top                      what running workers share
   cowfreeze doctor -p 4242           what would spoil it
 """
