@@ -41,8 +41,8 @@ SMALL_LIST = 64 + 16 + 8  # bytes: a list with its GC header, a table of two, th
 
 def demo(way: str) -> dict[str, Any]:
     """Read everything in one worker, after WAY ("plain fork" or "gc.freeze()")."""
-    from cowfreeze.cli._demo_data import unicode_records
-    from cowfreeze.cli._demo_reader import read
+    from cowfreeze.bench.cases.ucd import unicode_records
+    from cowfreeze.bench.reader import read
 
     data = unicode_records()
     gc.collect()
