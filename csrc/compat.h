@@ -118,6 +118,8 @@ cf_header_freeze(PyObject *op)
 /* No count is immortal. A huge one only keeps the object from ever being
  * freed; below 2^61, because the collector shifts it by two. */
 #  define CF_COUNT_FROZEN ((Py_ssize_t)1 << 40)
+/* In memory that all processes share, where counting them is no exact science. */
+#  define CF_COUNT_SHARED ((Py_ssize_t)1 << 60)
 
 static inline bool
 cf_header_untouched(PyObject *op)
@@ -158,6 +160,9 @@ cf_str_prepare(PyObject *op)
 #endif
 }
 
+/* A str may have no characters yet, only wchar_t ones (PEP 623 removed them). */
+#define CF_HAS_LEGACY_STR (PY_VERSION_HEX < 0x030C0000)
+
 /* -- int ----------------------------------------------------------------- */
 
 /* Bytes before the digits: the header and one word, the size or the tag. */
@@ -178,8 +183,10 @@ cf_int_digits(PyObject *op)
 
 #if CF_TUPLE_CACHES_HASH
 #  define cf_tuple_hash(op) (((PyTupleObject *)(op))->ob_hash)
+#  define cf_tuple_forget_hash(op) ((void)(((PyTupleObject *)(op))->ob_hash = -1))
 #else
 #  define cf_tuple_hash(op) ((Py_hash_t)0)
+#  define cf_tuple_forget_hash(op) ((void)(op))
 #endif
 
 /* -- dict ---------------------------------------------------------------- */
@@ -206,6 +213,21 @@ typedef struct {
     Py_ssize_t dk_nentries;
     char dk_indices[];
 } cf_dict_keys;
+
+/* The form of 3.10, and how 3.10 and 3.11 tell states of a dict apart: its
+ * version tag, which must be of this dict alone. */
+typedef struct {
+    Py_ssize_t dk_refcnt;
+    Py_ssize_t dk_size;
+    void *dk_lookup;
+    Py_ssize_t dk_usable;
+    Py_ssize_t dk_nentries;
+    char dk_indices[];
+} cf_dict_keys_310;
+#define CF_DICT_HAS_VERSION (PY_VERSION_HEX < 0x030C0000)
+/* A key that is no str makes 3.11 convert an all-str table, and the dict then
+ * points to the new one; 3.10 only changes the table. */
+#define CF_STR_TABLES_ARE_CONVERTED (PY_VERSION_HEX >= 0x030B0000)
 
 /* -- types --------------------------------------------------------------- */
 
@@ -265,7 +287,8 @@ cf_type_prefix(PyTypeObject *type)
  * values. 3.13's PyObject_VisitManagedDict then visits the values only. The
  * pointer lies three words before the instance (pycore_object.h); used after
  * layout.c has checked it on a throw-away instance. */
-#if PY_VERSION_HEX >= 0x030D0000
+#define CF_HAS_INLINE_VALUES (PY_VERSION_HEX >= 0x030D0000)
+#if CF_HAS_INLINE_VALUES
 #  define CF_HAS_MANAGED_DICT(type) PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT)
 #  define cf_managed_dict(op) (((PyObject **)(op))[-3])
 #else

@@ -26,6 +26,7 @@
 #include "policy.h"
 
 #include "layout.h"
+#include "packtypes.h"
 
 #include <string.h>
 
@@ -215,7 +216,7 @@ edges_of(PyTypeObject *type)
     if (PyType_HasFeature(type, Py_TPFLAGS_DICT_SUBCLASS)) {
         edges |= CF_EDGE_DICT; /* the keys; the rest by tp_traverse */
     }
-    if (PyType_IS_GC(type) && type->tp_traverse != NULL) {
+    if ((PyType_IS_GC(type) && type->tp_traverse != NULL) || cf_packtypes_traverses(type)) {
         edges |= CF_EDGE_TRAVERSE;
     }
     if (CF_HAS_MANAGED_DICT(type) && cf_layout.managed_dict) {

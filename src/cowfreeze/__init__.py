@@ -9,6 +9,7 @@
 Frozen objects are never freed.
 """
 
+from cowfreeze._clone import clone, iter_clone
 from cowfreeze._errors import (
     CowfreezeError,
     CowfreezeWarning,
@@ -18,6 +19,7 @@ from cowfreeze._errors import (
 )
 from cowfreeze._explain import Explanation, PageCause
 from cowfreeze._freeze import FreezeReport, freeze, is_frozen
+from cowfreeze._pack import PackReport, pack, repair_packed
 from cowfreeze._report import WorkerReport, WorkersResult
 from cowfreeze._trap import Frame, Trap, TrappedWrite, trap
 from cowfreeze._workers import assert_shared, fork_workers
@@ -30,6 +32,7 @@ __all__ = [
     "Explanation",
     "Frame",
     "FreezeReport",
+    "PackReport",
     "PageCause",
     "PagesCopied",
     "Trap",
@@ -39,8 +42,12 @@ __all__ = [
     "WorkerReport",
     "WorkersResult",
     "assert_shared",
+    "clone",
     "fork_workers",
     "freeze",
     "is_frozen",
+    "iter_clone",
+    "pack",
+    "repair_packed",
     "trap",
 ]

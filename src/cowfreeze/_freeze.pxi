@@ -19,6 +19,11 @@ cdef extern from "pageset.h":
     size_t cf_page_size()
 
 
+cdef extern from "packed.h":
+    bint cf_packed_contains(size_t address)
+    size_t cf_packed_bytes()
+
+
 cdef extern from "compat.h":
     void *PyInterpreterState_Get()
     void *PyInterpreterState_Main()
@@ -226,9 +231,10 @@ def is_frozen(obj) -> bool:
 
     True for what ``freeze`` has marked and for the interpreter's own immortal objects (None,
     small ints, built-in types). Always False before Python 3.12, which counts every reference
-    in the object (PEP 683).
+    in the object (PEP 683), except for what ``pack`` has made: there the header is written, but
+    in memory that all processes share, so that no page is copied.
     """
-    return cf_is_frozen(obj)
+    return cf_is_frozen(obj) or cf_packed_contains(<size_t><PyObject *>obj)
 
 
 def is_main_interpreter() -> bool:

@@ -335,7 +335,8 @@ def _notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
             f"CPython {version} counts every reference inside the object and has no immortal "
             f"objects (PEP 683 came with 3.12): workers still copy the page of every object that "
             f"they touch. Frozen objects are not freed and not written by the collector; hashes "
-            f"are filled. To share what workers touch, use CPython 3.12 or later."
+            f"are filled. To share what workers touch, give them a packed copy (cowfreeze.pack), which "
+            f"works on this version, or use CPython 3.12 or later."
         )
     if sealed and not counts.pools_known:
         notes.append(

@@ -60,6 +60,8 @@ _LARGE = (list, tuple, dict, collections.deque)
 
 def _entries(parent: Any) -> Iterator[tuple[Any, Any]]:
     """Key and item pairs, past any method that a subclass defines."""
+    if _core.is_packed(parent):  # types of our own, which the built-ins' methods refuse
+        return iter(parent.items()) if isinstance(parent, dict) else enumerate(parent)
     if isinstance(parent, dict):
         return iter(dict.items(parent))
     base: Any = next(base for base in _LARGE if isinstance(parent, base))
@@ -182,7 +184,7 @@ def edge_text(parent: Any, child: Any, steps: Steps) -> str:
         index = steps.key_of(parent, child)
         if index is not _NONE:
             return f"[{index}]"
-    if kind in (set, frozenset):
+    if kind in (set, frozenset) or (_core.is_packed(parent) and isinstance(parent, frozenset)):
         return f"{{{_key_text(child)}}}"
     if child is kind:
         return ".__class__"

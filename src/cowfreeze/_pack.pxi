@@ -1,0 +1,51 @@
+"""Binding of pack.h: pack, is_packed."""
+
+
+cdef extern from "pack.h":
+    ctypedef struct cf_pack_outcome:
+        size_t objects
+        size_t header_bytes
+        size_t table_bytes
+        size_t source_bytes
+        size_t references
+        size_t kept
+        double seconds
+    int cf_pack_init() except -1
+    object cf_pack(object root, cf_pack_outcome *outcome)
+    size_t cf_pack_repair()
+
+
+cf_pack_init()
+
+
+def pack(obj) -> tuple:
+    """A packed copy of OBJ, and the numbers of the operation."""
+    cdef cf_pack_outcome outcome
+    copy = cf_pack(obj, &outcome)
+    return copy, {
+        "objects": outcome.objects,
+        "header_bytes": outcome.header_bytes,
+        "table_bytes": outcome.table_bytes,
+        "source_bytes": outcome.source_bytes,
+        "references": outcome.references,
+        "kept_strings": outcome.kept,
+        "seconds": outcome.seconds,
+    }
+
+
+def is_packed(obj) -> bool:
+    """Does packed memory hold OBJ?"""
+    return cf_packed_contains(<size_t><PyObject *>obj)
+
+
+def packed_bytes() -> int:
+    """Bytes of address space of all packed memory."""
+    return cf_packed_bytes()
+
+
+def repair_packed() -> int:
+    """Restore the headers of packed lists and dicts that C code has changed in shared memory.
+
+    Returns how many were. Always 0 where headers are not shared (3.12 and later).
+    """
+    return cf_pack_repair()
