@@ -12,7 +12,7 @@ CPYTHON_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-matrix test-cpython bench lint clean
+.PHONY: help demo test test-slow test-matrix test-cpython bench bench-django lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ test-cpython:  ## CPython's own tests on a frozen heap, all files, both modes (a
 
 bench:  ## what freezing costs, against one collection of the same graph
 	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/python" bench/bench_freeze.py $(BENCH_ARGS)
+
+bench-django:  ## what workers of a Django application copy: plain fork, gc.freeze, cowfreeze
+	@env=$$(.ci/venv django "[bench-django]" $(PYTHON)) \
+	  && { "$$env/bin/python" -m pip install -q --only-binary :all: pandas || echo "no pandas for this Python" >&2; } \
+	  && "$$env/bin/python" bench/bench_django.py $(BENCH_ARGS)
 
 lint:  ## mypy --strict and ruff over the Python files
 	@env=$$(.ci/venv lint "[pytest]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \

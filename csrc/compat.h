@@ -335,6 +335,12 @@ cf_type_assign_version(PyTypeObject *type, PyObject *interned_name)
       X((co)->co_filename); X((co)->co_name); X((co)->co_linetable);
 #endif
 
+/* A code object's bytecode is its tail, and can be copied with it (3.12: it is
+ * quickened when it is made; before, nothing is immortal). */
+#define CF_HAS_RELOCATION CF_HAS_IMMORTAL
+/* The first execution rewrites RESUME, so it shows what has run. */
+#define CF_HAS_RESUME_CHECK (PY_VERSION_HEX >= 0x030D0000)
+
 /* -- interpreter frames -------------------------------------------------- */
 
 #if CF_HAS_STACKREFS
@@ -427,6 +433,16 @@ cf_gc_visit_objects(cf_gc_visitor visit, void *arg)
 /* Which layout of interpreter frames frames.h reads: 310 to 314. */
 #define CF_FRAME_LAYOUT                                                         \
     (PY_VERSION_HEX >= 0x030E0000 ? 314 : 300 + (PY_VERSION_HEX >> 16 & 0xFF))
+
+/* Forget the method cache, which holds strong references to attribute names. Up to
+ * 3.11 this also takes all version tags away (3.10), or saves nothing. */
+static inline void
+cf_type_cache_clear(void)
+{
+#if CF_HAS_IMMORTAL
+    (void)PyType_ClearCache();
+#endif
+}
 
 /* -- allocator ----------------------------------------------------------- */
 

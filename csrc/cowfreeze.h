@@ -15,6 +15,7 @@ typedef struct {
     bool gc_freeze;          /* move the rest to the permanent generation */
     bool seal;               /* fill up partly used allocator pools */
     bool dry_run;            /* only count; nothing is written */
+    bool relocate;           /* move hot code objects together; whole heap only */
 } cf_request;
 
 typedef struct {
@@ -36,10 +37,19 @@ typedef struct {
     size_t unreadable_codes;
     size_t sealed_blocks;
     size_t sealed_bytes;
+    size_t returned_bytes;   /* of the sealed pools, given back to the kernel */
+    size_t sealed_chunks;    /* of malloc */
+    size_t sealed_chunk_bytes;
+    const char *chunks_why;  /* why malloc's heap was not sealed; NULL: it was, or not asked */
+    size_t stopped_counters; /* classes whose shared key tables are no longer counted */
+    size_t relocated_codes;
+    size_t relocated_bytes;
+    size_t unmoved_codes;    /* hot, but watched by somebody or beyond the room */
     size_t peak_extra_bytes; /* book-keeping that was really used, at its largest */
     bool pools_known;
     bool frames_known;
     bool shared_keys_known;
+    bool counters_known;     /* of shared keys */
     double seconds_collect;
     double seconds_walk;     /* find, warm, mark, untrack */
     double seconds_seal;     /* live references, gc.freeze(), pools */

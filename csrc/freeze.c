@@ -5,7 +5,9 @@
  *   ------------------------------------------------- from here nothing can fail
  *   walk      find, warm, mark and untrack (walk.c)   each object is read once
  *   live      references and code alive right now (live.c)
- *   seal      gc.freeze(), allocator pools (seal.c)
+ *   relocate  hot code objects into one region (relocate.c), if asked to
+ *   seal      gc.freeze(), shared keys (keys.c), allocator pools (seal.c),
+ *             malloc's heap (chunks.c)
  *
  * Invariants:
  *   I1  no object is written before everything that can fail is over. So a
@@ -21,9 +23,12 @@
  */
 #include "cowfreeze.h"
 
+#include "chunks.h"
+#include "keys.h"
 #include "layout.h"
 #include "live.h"
 #include "mem.h"
+#include "relocate.h"
 #include "seal.h"
 #include "walk.h"
 
@@ -60,7 +65,7 @@ cf_init(void)
         || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL) {
         return -1;
     }
-    return cf_layout_init();
+    return cf_layout_init() < 0 ? -1 : cf_keys_init();
 }
 
 size_t
@@ -91,8 +96,10 @@ call(PyObject *function)
     return result == NULL ? -1 : 0;
 }
 
-/* A full collection, so that garbage is not made immortal and free lists are
- * empty. PyGC_Collect does nothing while the collector is disabled. */
+/* The method cache lets go of its names: it holds the only reference to some (of
+ * getattr(module, computed_name)), and each that dies in a worker opens a full
+ * pool. Then a full collection, so that garbage is not made immortal and free
+ * lists are empty. PyGC_Collect does nothing while the collector is disabled. */
 static void
 collect(void)
 {
@@ -158,9 +165,11 @@ walk(cf_plan *plan, PyObject *roots, PyObject *all)
 /* -- reserve ------------------------------------------------------------- */
 
 static int
-reserve(cf_plan *plan, cf_pageset **pages, cf_outcome *outcome)
+reserve(cf_plan *plan, cf_pageset **pages, cf_outcome *outcome, cf_relocation *relocation,
+        bool relocate)
 {
-    if (cf_plan_reserve(plan) < 0 || cf_live_reserve() < 0) {
+    if (cf_plan_reserve(plan) < 0 || cf_live_reserve() < 0
+        || (relocate && cf_relocate_reserve(relocation) < 0)) {
         return -1;
     }
     size_t regions = plan->n_regions;
@@ -224,17 +233,28 @@ put_away(void)
 }
 
 static void
-seal(const cf_request *request, const cf_pageset *pages, cf_outcome *outcome)
+seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
+     cf_outcome *outcome)
 {
     if (request->gc_freeze) {
         put_away();
     }
     if (request->seal) {
+        if (plan->whole_heap) {
+            outcome->stopped_counters = cf_keys_stop(&plan->types);
+        }
+        /* Pools first: a new arena may take from malloc. */
         cf_seal_result sealed;
-        cf_seal_pools(&sealed);
+        cf_seal_pools(&sealed, plan->whole_heap);
         outcome->sealed_blocks = sealed.blocks;
         outcome->sealed_bytes = sealed.bytes;
+        outcome->returned_bytes = sealed.returned;
         outcome->pools_known = sealed.pools_known;
+        cf_chunks_result chunks;
+        cf_chunks_seal(&chunks);
+        outcome->sealed_chunks = chunks.blocks;
+        outcome->sealed_chunk_bytes = chunks.bytes;
+        outcome->chunks_why = chunks.why;
     }
     cf_seal_huge_pages(pages);
 }
@@ -246,22 +266,28 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
 {
     int ret = -1;
     cf_plan plan = {0};
+    cf_relocation relocation = {0};
     cf_pageset *pages = NULL;
     PyObject *all = NULL;
     memset(outcome, 0, sizeof(*outcome));
     outcome->frames_known = !CF_HAS_STACKREFS || cf_layout.frames;
     outcome->shared_keys_known = !CF_HAS_SHARED_KEYS || cf_layout.shared_keys;
+    outcome->counters_known = !CF_HAS_IMMORTAL || cf_keys_known();
     bool whole_heap = PyTuple_GET_SIZE(request->roots) == 0;
+    bool relocate = CF_HAS_RELOCATION && request->relocate && whole_heap && !request->dry_run;
     bool unfroze = false;
 
     double start = now();
+    if (!request->dry_run) {
+        cf_type_cache_clear();
+    }
     if (request->collect) {
         collect();
     }
     outcome->seconds_collect = now() - start;
 
     start = now();
-    if (reserve(&plan, &pages, outcome) < 0) {
+    if (reserve(&plan, &pages, outcome, &relocation, relocate) < 0) {
         cf_outcome_clear(outcome);
         PyErr_SetString(PyExc_MemoryError,
                         "cowfreeze.freeze() could not reserve address space for its book-keeping "
@@ -280,6 +306,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     }
     plan.whole_heap = whole_heap;
     plan.dry_run = request->dry_run;
+    plan.relocate = relocate;
     plan.remember_functions = CF_HAS_LOAD_CONST_MORTAL && !whole_heap;
     plan.skip = request->skip;
     cf_plan_exclude(&plan, request->own[0]);
@@ -297,7 +324,13 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         outcome->tagged_references = cf_live_tag_references();
         outcome->patched_constants =
             cf_live_patch_constants(&plan.codes, &outcome->unreadable_codes);
-        seal(request, pages, outcome);
+        if (relocate) {
+            cf_relocate(&relocation, &plan.codes, &plan.functions);
+            outcome->relocated_codes = relocation.moved;
+            outcome->relocated_bytes = relocation.used;
+            outcome->unmoved_codes = relocation.left;
+        }
+        seal(request, &plan, pages, outcome);
         outcome->seconds_seal = now() - start;
     }
     outcome->peak_extra_bytes = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
@@ -308,6 +341,7 @@ done:
         put_away();
     }
     Py_XDECREF(all);
+    cf_relocate_clear(&relocation);
     cf_pageset_free(pages);
     cf_plan_clear(&plan);
     return ret;

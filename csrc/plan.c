@@ -4,7 +4,7 @@
  *                        |
  *                        +-> seen     1/64 of it     a bit for every 8 bytes
  *                        +-> todo     1/2 of it      a word for every 16 bytes
- *                        +-> codes, tables
+ *                        +-> codes, types, functions, tables
  *
  * All of it is address space (cf_mem_reserve): the kernel backs what is touched,
  * about one byte per object. Reserving the most that a walk can need is what
@@ -94,7 +94,9 @@ cf_plan_reserve(cf_plan *plan)
     if (cf_pageset_reserve_regions(plan->tables, plan->n_regions) < 0
         || cf_objset_reserve(&plan->seen, plan->ranges, plan->n_ranges) < 0
         || cf_stack_reserve(&plan->todo, words) < 0
-        || cf_stack_reserve(&plan->codes, words / 8) < 0) { /* they are large */
+        || cf_stack_reserve(&plan->codes, words / 8) < 0 /* they are large */
+        || cf_stack_reserve(&plan->types, words / 16) < 0
+        || cf_stack_reserve(&plan->functions, words / 8) < 0) {
         goto error;
     }
     return 0;
@@ -111,6 +113,8 @@ cf_plan_clear(cf_plan *plan)
     cf_pageset_free(plan->tables);
     cf_stack_clear(&plan->todo);
     cf_stack_clear(&plan->codes);
+    cf_stack_clear(&plan->types);
+    cf_stack_clear(&plan->functions);
     cf_mem_unmap(plan->infos, CF_MAX_TYPES * sizeof(cf_typeinfo));
     cf_mem_unmap(plan->type_index, TYPE_INDEX_SIZE * sizeof(uint32_t));
     cf_mem_unmap(plan->ranges, plan->ranges_capacity * sizeof(cf_range));
@@ -173,7 +177,8 @@ size_t
 cf_plan_used_bytes(cf_plan *plan)
 {
     return cf_objset_used_bytes(&plan->seen) + cf_stack_used_bytes(&plan->todo)
-           + cf_stack_used_bytes(&plan->codes)
+           + cf_stack_used_bytes(&plan->codes) + cf_stack_used_bytes(&plan->types)
+           + cf_stack_used_bytes(&plan->functions)
            + plan->n_infos * (sizeof(cf_typeinfo) + 2 * sizeof(uint32_t))
            + cf_pageset_used_bytes(plan->tables);
 }

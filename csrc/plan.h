@@ -25,11 +25,14 @@ typedef struct {
     bool whole_heap;           /* walk through modules, functions, code and types */
     bool dry_run;              /* count only: no object is written */
     bool remember_functions;   /* cf_live_remember */
+    bool relocate;             /* code is going to be moved: note functions down */
     PyTypeObject *const *skip; /* NULL-terminated, or NULL */
 
     /* what was found */
     cf_objset seen;            /* met, but for plain objects (walk.c); pages of what was marked */
     cf_stack codes;            /* code objects taken */
+    cf_stack types;            /* types taken */
+    cf_stack functions;        /* functions taken; with `relocate` only */
     cf_pageset *tables;        /* pages of what lies outside the objects' first page */
     size_t skipped_by[CF_N_DECISIONS];
     size_t unwarmed;

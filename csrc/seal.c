@@ -13,6 +13,13 @@
  * the class is full then, and full pools are in none of the allocator's lists.
  * That last block goes back; the others are kept for ever.
  *
+ * Then the pools that are free as a whole: no frozen object is in them, but their pages
+ * exist, and a worker would copy each instead of getting a new one. Blocks of the largest
+ * class are taken until the allocator asks for a new arena:
+ *
+ *   arena  [ frozen | frozen | filler | filler ][ fresh: nothing in it yet ... ]
+ *                                `- its header stays, its other pages go back to the kernel
+ *
  * Only public calls are used; the pool header's counter is read, and checked
  * first to count as expected.
  */
@@ -26,6 +33,9 @@
 #define LARGEST_CLASS 512
 /* Never more than this in one freeze: 1,600 pools of one class. */
 #define MAX_BLOCKS_PER_CLASS (1 << 20)
+/* Free pools beyond 64 MiB stay free. */
+#define MAX_FREE_POOLS 4096
+#define POOL_HEADER 48
 
 /* What the allocator adds to a request: nothing, or in debug builds the size
  * and guard bytes around the block. */
@@ -69,8 +79,63 @@ pools_count_blocks(void)
     return counts;
 }
 
+/* -- free pools ---------------------------------------------------------- */
+
+static PyObjectArenaAllocator arenas;
+static bool arena_was_made;
+
+static void *
+notice_arena(void *context, size_t size)
+{
+    arena_was_made = true;
+    return arenas.alloc(context, size);
+}
+
+/* Give back the pages of the pool of BLOCK that hold nothing but fillers. */
+static size_t
+return_pages(const void *block)
+{
+    uintptr_t page = (uintptr_t)cf_page_size();
+    uintptr_t pool = (uintptr_t)block & ~(POOL_SIZE - 1);
+    uintptr_t start = (pool + POOL_HEADER + page - 1) & ~(page - 1);
+    uintptr_t end = pool + POOL_SIZE;
+    if (start >= end || madvise((void *)start, end - start, MADV_DONTNEED) < 0) {
+        return 0;
+    }
+    return end - start;
+}
+
+/* After the classes: every older pool is full or free as a whole. */
+static void
+fill_free_pools(cf_seal_result *result)
+{
+    PyObject_GetArenaAllocator(&arenas);
+    PyObjectArenaAllocator noticing = arenas;
+    noticing.alloc = notice_arena;
+    arena_was_made = false;
+    PyObject_SetArenaAllocator(&noticing);
+    size_t per_pool = (POOL_SIZE - POOL_HEADER) / LARGEST_CLASS;
+    for (size_t n = 0; n < MAX_FREE_POOLS * per_pool; n++) {
+        void *block = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
+        if (block == NULL) {
+            break;
+        }
+        if (arena_was_made) {
+            PyObject_Free(block);
+            result->fresh_arena = true;
+            break;
+        }
+        result->blocks++;
+        result->bytes += LARGEST_CLASS;
+        if (blocks_in_pool_of(block) == per_pool) {
+            result->returned += return_pages(block);
+        }
+    }
+    PyObject_SetArenaAllocator(&arenas);
+}
+
 void
-cf_seal_pools(cf_seal_result *result)
+cf_seal_pools(cf_seal_result *result, bool free_pools)
 {
     memset(result, 0, sizeof(*result));
     result->pools_known = pools_count_blocks();
@@ -90,6 +155,9 @@ cf_seal_pools(cf_seal_result *result)
             result->blocks++;
             result->bytes += size;
         }
+    }
+    if (free_pools) {
+        fill_free_pools(result);
     }
 }
 

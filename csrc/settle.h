@@ -138,6 +138,12 @@ settle_with_edges(cf_plan *plan, cf_typeinfo *info, PyObject *op)
     if (info->edges & CF_EDGE_CODE) {
         cf_stack_push(&plan->codes, (uintptr_t)op);
     }
+    if (info->edges & CF_EDGE_TYPE) {
+        cf_stack_push(&plan->types, (uintptr_t)op);
+    }
+    if (plan->relocate && info->type == &PyFunction_Type) {
+        cf_stack_push(&plan->functions, (uintptr_t)op);
+    }
     if (info->boundary && !plan->whole_heap && !(info->edges & CF_EDGE_TYPE)) {
         return;
     }

@@ -56,6 +56,12 @@ cdef extern from "live.h":
     cf_opcodes cf_opcode
 
 
+cdef extern from "relocate.h":
+    void cf_relocate_set_opcodes(int resume, int resume_check)
+    size_t cf_relocate_mark()
+    void cf_relocate_forget()
+
+
 cdef extern from *:
     """
     /* Cython's own typedef of bool would be the C++ one. */
@@ -69,6 +75,8 @@ cdef extern from "cowfreeze.h":
     bint CF_HAS_IMMORTAL
     bint CF_HAS_LOAD_CONST_MORTAL
     bint CF_TUPLE_CACHES_HASH
+    bint CF_HAS_RELOCATION
+    bint CF_HAS_RESUME_CHECK
     ctypedef struct PyObject:
         pass
     ctypedef struct PyTypeObject:
@@ -81,6 +89,7 @@ cdef extern from "cowfreeze.h":
         bint gc_freeze
         bint seal
         bint dry_run
+        bint relocate
     ctypedef struct cf_type_count:
         PyTypeObject *type
         size_t count
@@ -97,10 +106,19 @@ cdef extern from "cowfreeze.h":
         size_t unreadable_codes
         size_t sealed_blocks
         size_t sealed_bytes
+        size_t returned_bytes
+        size_t sealed_chunks
+        size_t sealed_chunk_bytes
+        const char *chunks_why
+        size_t stopped_counters
+        size_t relocated_codes
+        size_t relocated_bytes
+        size_t unmoved_codes
         size_t peak_extra_bytes
         bint pools_known
         bint frames_known
         bint shared_keys_known
+        bint counters_known
         double seconds_collect
         double seconds_walk
         double seconds_seal
@@ -117,6 +135,8 @@ cf_init()
 
 HAS_IMMORTAL = bool(CF_HAS_IMMORTAL)
 HAS_LOAD_CONST_MORTAL = bool(CF_HAS_LOAD_CONST_MORTAL)
+HAS_RELOCATION = bool(CF_HAS_RELOCATION)
+HAS_RESUME_CHECK = bool(CF_HAS_RESUME_CHECK)
 
 
 cdef class FreezeCounts:
@@ -162,6 +182,22 @@ cdef class FreezeCounts:
     @property
     def sealed_bytes(self): return self.c.sealed_bytes
     @property
+    def returned_bytes(self): return self.c.returned_bytes
+    @property
+    def sealed_chunks(self): return self.c.sealed_chunks
+    @property
+    def sealed_chunk_bytes(self): return self.c.sealed_chunk_bytes
+    @property
+    def chunks_why(self): return None if self.c.chunks_why == NULL else self.c.chunks_why.decode()
+    @property
+    def stopped_counters(self): return self.c.stopped_counters
+    @property
+    def relocated_codes(self): return self.c.relocated_codes
+    @property
+    def relocated_bytes(self): return self.c.relocated_bytes
+    @property
+    def unmoved_codes(self): return self.c.unmoved_codes
+    @property
     def peak_extra_bytes(self): return self.c.peak_extra_bytes
     @property
     def pools_known(self): return bool(self.c.pools_known)
@@ -169,6 +205,8 @@ cdef class FreezeCounts:
     def frames_known(self): return bool(self.c.frames_known)
     @property
     def shared_keys_known(self): return bool(self.c.shared_keys_known)
+    @property
+    def counters_known(self): return bool(self.c.counters_known)
 
     @property
     def seconds(self):
@@ -198,7 +236,8 @@ cdef class FreezeCounts:
 
 
 def freeze_objects(tuple roots not None, FreezeCounts counts not None, report,
-                   tuple skip not None, bint collect, bint gc_freeze, bint seal, bint dry_run):
+                   tuple skip not None, bint collect, bint gc_freeze, bint seal, bint dry_run,
+                   bint relocate=False):
     """Freeze what ROOTS reach, or with no roots the whole heap; fill in COUNTS.
 
     COUNTS and REPORT, which holds it, stay mortal in any case.
@@ -211,6 +250,7 @@ def freeze_objects(tuple roots not None, FreezeCounts counts not None, report,
     request.gc_freeze = gc_freeze
     request.seal = seal
     request.dry_run = dry_run
+    request.relocate = relocate
     request.skip = NULL
     if skip:
         request.skip = <PyTypeObject **>calloc(len(skip) + 1, sizeof(PyTypeObject *))
@@ -321,6 +361,24 @@ def set_opcodes(opmap, specialized, caches, families):
     cf_opcode.load_const_immortal = specialized["LOAD_CONST_IMMORTAL"]
     cf_opcode.extended_arg = opmap["EXTENDED_ARG"]
     cf_opcode.known = True
+
+
+def set_resume_opcodes(int resume, int resume_check):
+    """Tell the relocation by which opcodes it sees what has run (3.13 and later)."""
+    cf_relocate_set_opcodes(resume, resume_check)
+
+
+def mark_code() -> int:
+    """Note how all code looks now: what runs from here to the freeze is hot.
+
+    Returns how many code objects were noted.
+    """
+    return cf_relocate_mark()
+
+
+def forget_code():
+    """Give up what mark_code noted; a freeze does it too."""
+    cf_relocate_forget()
 
 
 def fail_allocation(long n):

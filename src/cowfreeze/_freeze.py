@@ -6,11 +6,12 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
+from cowfreeze._heap import heap_notes, warm_up
 from cowfreeze._sizes import format_size
 
 __all__ = ["FreezeReport", "freeze", "is_frozen"]
@@ -28,7 +29,7 @@ class FreezeReport:
     making the report cannot fail once objects have been frozen.
     """
 
-    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_sealed", "_root_notes")
+    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_sealed", "_first_notes")
 
     def __init__(
         self,
@@ -36,13 +37,13 @@ class FreezeReport:
         whole_heap: bool,
         dry_run: bool,
         sealed: bool,
-        root_notes: tuple[str, ...] = (),
+        first_notes: tuple[str, ...] = (),
     ) -> None:
         self._counts = counts
         self._whole_heap = whole_heap
         self._dry_run = dry_run
         self._sealed = sealed
-        self._root_notes = root_notes
+        self._first_notes = first_notes
 
     @property
     def objects(self) -> int:
@@ -95,8 +96,35 @@ class FreezeReport:
 
     @property
     def sealed_bytes(self) -> int:
-        """Bytes of free blocks beside frozen ones that were taken out of use for good."""
+        """Bytes of free pymalloc blocks that were taken out of use for good.
+
+        They lie beside frozen objects, or in pools that were free as a whole. `returned_bytes`
+        of them cost address space only.
+        """
         return self._counts.sealed_bytes
+
+    @property
+    def returned_bytes(self) -> int:
+        """Bytes of `sealed_bytes` whose memory went back to the kernel."""
+        return self._counts.returned_bytes
+
+    @property
+    def sealed_heap_bytes(self) -> int:
+        """Bytes of free chunks of the C library's heap that were taken out of use for good.
+
+        Their whole pages went back to the kernel before: it is address space, for the most part.
+        """
+        return self._counts.sealed_chunk_bytes
+
+    @property
+    def relocated_codes(self) -> int:
+        """Code objects that were moved together (``relocate_code=True``)."""
+        return self._counts.relocated_codes
+
+    @property
+    def relocated_bytes(self) -> int:
+        """Bytes of the moved code objects: memory that this freeze has taken for them."""
+        return self._counts.relocated_bytes
 
     @property
     def peak_extra_bytes(self) -> int:
@@ -111,7 +139,11 @@ class FreezeReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know about this freeze, one sentence or two each."""
-        return (*self._root_notes, *_notes(self._counts, sealed=self._sealed))
+        return (
+            *self._first_notes,
+            *_notes(self._counts),
+            *heap_notes(self._counts, sealed=self._sealed),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, under the names of the properties."""
@@ -128,6 +160,10 @@ class FreezeReport:
             "skipped": self.skipped,
             "unwarmed": self.unwarmed,
             "sealed_bytes": self.sealed_bytes,
+            "returned_bytes": self.returned_bytes,
+            "sealed_heap_bytes": self.sealed_heap_bytes,
+            "relocated_codes": self.relocated_codes,
+            "relocated_bytes": self.relocated_bytes,
             "peak_extra_bytes": self.peak_extra_bytes,
             "whole_heap": self._whole_heap,
             "dry_run": self.dry_run,
@@ -186,6 +222,8 @@ def freeze(
     threads: str = "warn",
     allow_forked: bool = False,
     dry_run: bool = False,
+    warmup: Callable[[], object] | None = None,
+    relocate_code: bool = False,
 ) -> FreezeReport:
     """Freeze every object that the roots reach, for good. Frozen objects are never freed.
 
@@ -204,14 +242,26 @@ def freeze(
         collect: run a full garbage collection first, so that garbage is not made immortal.
         gc_freeze: move all other objects that the collector tracks to its permanent generation
             (``gc.freeze``), so that a collection in a worker does not write to neighbours.
-        seal: fill up partly used allocator pools, so that a worker's first allocations do not
-            land on frozen pages. The memory is reported as ``sealed_bytes``.
+        seal: take free memory beside frozen objects out of use, in the interpreter's pools and
+            in glibc's heap, so that a worker's first allocations do not land on frozen pages;
+            without roots also stop counters that each new instance of a class writes. What it
+            costs is reported as ``sealed_bytes`` and ``sealed_heap_bytes``.
         skip: types whose instances are to be left as they are, subclasses included.
         threads: what to do when other Python threads are running: "warn", "refuse" or "allow".
             A thread that changes the graph during the call cannot corrupt it, because the GIL
             is held, but what it does afterwards may write to frozen pages.
         allow_forked: do not warn in a process that was itself forked (a zygote, a fork server).
-        dry_run: walk and count only.
+        dry_run: walk and count only (``warmup`` is called all the same).
+        warmup: called without arguments before anything else happens (twice for
+            ``relocate_code``): let it do what workers will do, each route or kind of job once or
+            twice. Caches and inline caches that it fills are frozen full; else each worker fills
+            its own. What it raises is raised, and nothing has changed.
+        relocate_code: without roots: move code objects that have run, with ``warmup`` those that
+            ran in its second call, onto pages of their own. Code that runs writes itself; scattered among
+            frozen objects that is most of what a worker still copies. ``f.__code__`` is an equal
+            object at another address afterwards. Nothing is moved while a tracer, a profiler, a
+            debugger or coverage is active, and before 3.12; a note says so. On 3.12 only
+            ``warmup`` shows what runs.
 
     Returns:
         A FreezeReport.
@@ -219,6 +269,7 @@ def freeze(
     Raises:
         MemoryError: no memory for the book-keeping; nothing has changed.
         TypeError, ValueError: a wrong argument.
+        Exception: whatever ``warmup`` raises.
         CowfreezeError: other threads are running and ``threads="refuse"``.
         UnsupportedError: called in a sub-interpreter.
 
@@ -230,14 +281,22 @@ def freeze(
             raise TypeError(f"skip= takes types, not {kind!r}; use skip=(MyCache,)")
     if threads not in ("warn", "refuse", "allow"):
         raise ValueError(f'threads= takes "warn", "refuse" or "allow", not {threads!r}')
+    if warmup is not None and not callable(warmup):
+        raise TypeError(f"warmup= takes a function without arguments, not {warmup!r}")
+    if relocate_code and roots:
+        raise ValueError(
+            "relocate_code=True moves the code of the whole program; call freeze() without roots"
+        )
     _check_interpreter()
+    move, notes = warm_up(warmup, relocate=relocate_code)
     _check_threads(threads)
     _check_forked(allow_forked)
     _look_at_layouts()
     counts = _core.FreezeCounts()
-    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, _notes_on_roots(roots))
+    notes = _notes_on_roots(roots) + notes
+    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, notes)
     # From here on nothing is allocated once objects have been marked.
-    _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run)
+    _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run, move)
     return report
 
 
@@ -327,7 +386,7 @@ def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
+def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
     notes = []
     if not _core.HAS_IMMORTAL:
         version = ".".join(map(str, sys.version_info[:2]))
@@ -337,12 +396,6 @@ def _notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
             f"they touch. Frozen objects are not freed and not written by the collector; hashes "
             f"are filled. To share what workers touch, give them a packed copy (cowfreeze.pack), which "
             f"works on this version, or use CPython 3.12 or later."
-        )
-    if sealed and not counts.pools_known:
-        notes.append(
-            "memory does not come from pymalloc (PYTHONMALLOC is set): "
-            "free blocks beside frozen objects were not filled up, and the first allocations of "
-            "a worker copy their pages."
         )
     if counts.unwarmed:
         notes.append(
