@@ -434,16 +434,6 @@ cf_gc_visit_objects(cf_gc_visitor visit, void *arg)
 #define CF_FRAME_LAYOUT                                                         \
     (PY_VERSION_HEX >= 0x030E0000 ? 314 : 300 + (PY_VERSION_HEX >> 16 & 0xFF))
 
-/* Forget the method cache, which holds strong references to attribute names. Up to
- * 3.11 this also takes all version tags away (3.10), or saves nothing. */
-static inline void
-cf_type_cache_clear(void)
-{
-#if CF_HAS_IMMORTAL
-    (void)PyType_ClearCache();
-#endif
-}
-
 /* -- allocator ----------------------------------------------------------- */
 
 /* Which allocator serves PyObject_Malloc: "pymalloc", "malloc", ... or NULL.

@@ -278,8 +278,8 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     bool unfroze = false;
 
     double start = now();
-    if (!request->dry_run) {
-        cf_type_cache_clear();
+    if (CF_HAS_IMMORTAL && !request->dry_run) {
+        (void)PyType_ClearCache(); /* 3.10: would also take all version tags away */
     }
     if (request->collect) {
         collect();
