@@ -16,6 +16,7 @@ from cowfreeze._errors import (
     UnsupportedError,
     WorkerFailed,
 )
+from cowfreeze._exit import fast_exit, fast_exit_guard
 from cowfreeze._explain import Explanation, PageCause
 from cowfreeze._freeze import FreezeReport, freeze, is_frozen
 from cowfreeze._report import WorkerReport, WorkersResult
@@ -39,6 +40,8 @@ __all__ = [
     "WorkerReport",
     "WorkersResult",
     "assert_shared",
+    "fast_exit",
+    "fast_exit_guard",
     "fork_workers",
     "freeze",
     "is_frozen",

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cowfreeze import _core
+from cowfreeze._exit import prepare_exit
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
 from cowfreeze._sizes import format_size
 
@@ -234,6 +235,8 @@ def freeze(
     _check_threads(threads)
     _check_forked(allow_forked)
     _look_at_layouts()
+    if not dry_run:
+        prepare_exit()
     counts = _core.FreezeCounts()
     report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, _notes_on_roots(roots))
     # From here on nothing is allocated once objects have been marked.
