@@ -277,10 +277,15 @@ def _check_forked(allow_forked: bool) -> None:
     if not forked and multiprocessing is not None:
         forked = multiprocessing.parent_process() is not None
     if forked:
+        from cowfreeze._wrong_side import right_hook
+
+        advice = right_hook() or (
+            "Call it in the parent, before the fork. If workers are forked from this process (a "
+            "zygote, a fork server), pass allow_forked=True."
+        )
         warnings.warn(
             "cowfreeze.freeze() in a forked process copies every page that it marks into this "
-            "process. Call it in the parent, before the fork. If workers are forked from this "
-            "process (a zygote, a fork server), pass allow_forked=True.",
+            f"process. {advice}",
             CowfreezeWarning,
             stacklevel=3,
         )
