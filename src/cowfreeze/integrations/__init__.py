@@ -9,3 +9,5 @@ used: `pip install cowfreeze` brings none of them.
     forkserver        the last entry of a preload list
     concurrent        process_pool_executor(preload=["your.data"])
 """
+
+from __future__ import annotations
