@@ -74,12 +74,17 @@ def load(host: Host, environment: dict[str, str]) -> None:
     wait_for("all workers have read", all_have_read)
 
 
-def measure(environment: dict[str, str], prefix: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
+def measure(
+    environment: dict[str, str], respawn: bool, prefix: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], str]:
     command = (*prefix, sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", "2", "-l", "info")
     with running(*command, "--without-gossip", "--without-mingle", environment=environment) as host:
         old = host.wait_for_workers(2)
         load(host, environment)
         before = host.copied(old)
+        print(before)
+        if not respawn:
+            return {"before": before}, host.text()
         # From inside of a task: an idle worker may hold the lock of the pool's queue.
         ask(environment, 0)
         wait_for("a new worker", lambda: len(host.workers()) == 2 and host.workers() != old)
@@ -91,14 +96,16 @@ def measure(environment: dict[str, str], prefix: tuple[str, ...] = ()) -> tuple[
 
 @pytest.mark.parametrize("broker", ["redis", "filesystem"])
 def test_workers_share_what_was_frozen(broker: str, tmp_path: Path) -> None:
+    # With the filesystem broker plain Celery 5.7.0 was seen to answer no more once a worker was killed.
+    respawn = broker == "redis"
     folders = contextlib.nullcontext({"TASKS_FOLDER": str(tmp_path)})
     with redis() if broker == "redis" else folders as environment:
-        plain, _ = measure(environment)
-        ours, text = measure({**environment, "SETUP": "1"})
+        plain, _ = measure(environment, respawn)
+        ours, text = measure({**environment, "SETUP": "1"}, respawn)
         assert "cowfreeze froze" in text
         all_of_ours = [ours]
         if broker == "redis":
-            zero_code, text = measure(environment, (sys.executable, "-m", "cowfreeze", "run", "--"))
+            zero_code, text = measure(environment, respawn, (sys.executable, "-m", "cowfreeze", "run", "--"))
             assert text.count("cowfreeze run: process") == 1
             all_of_ours.append(zero_code)
     for figures in all_of_ours:

@@ -40,8 +40,7 @@ def forkserver_context(*modules: str) -> ForkServerContext:
             "forkserver_context() was called in a worker of multiprocessing: workers are forked by the server that "
             "the main program starts. Call it there, below `if __name__ == '__main__':`"
         )
-    server = forkserver._forkserver  # type: ignore[attr-defined]
-    if server._forkserver_pid is not None:
+    if vars(forkserver)["_forkserver"]._forkserver_pid is not None:
         raise CowfreezeError(
             "the fork server of this program runs already, and has loaded what it will load. Call "
             "forkserver_context() before the first process, pool or manager is started"
