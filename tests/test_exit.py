@@ -88,6 +88,7 @@ def test_ordinary_exit_copies_little_at_any_size() -> None:
 
 
 @immortal
+@pytest.mark.slow
 def test_an_exit_with_a_traceback_does_not_grow_with_the_heap() -> None:
     """CPython goes on to the end then, but the strings and the modules are spared."""
     small, large = run("copies.py", "traceback", "1000"), run("copies.py", "traceback", "60000")

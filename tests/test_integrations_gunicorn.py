@@ -87,6 +87,7 @@ def test_other_workers(options: tuple[str, ...]) -> None:
         assert worst(figures) * 2 <= plain(*options), (figures, plain(*options))
 
 
+@pytest.mark.slow
 def test_workers_end_with_status_zero() -> None:
     """gunicorn logs a worker that ends with another status; fast_exit must not make one."""
     with gunicorn("-c", str(FILES / "gunicorn_conf.py"), workers=1) as host:

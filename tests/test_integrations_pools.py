@@ -82,7 +82,7 @@ def worst(way: str) -> int:
 
 
 @immortal
-@pytest.mark.parametrize("way", ["fork", "forkserver", "executor"])
+@pytest.mark.parametrize("way", ["fork", "forkserver", pytest.param("executor", marks=pytest.mark.slow)])
 def test_workers_share_what_was_frozen(way: str) -> None:
     assert worst("frozen-" + way) <= MOST
     assert worst("frozen-" + way) * 3 <= worst(way)
