@@ -12,10 +12,10 @@ CPYTHON_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-matrix test-cpython bench bench-django lint clean
+.PHONY: help demo test test-slow test-integrations test-matrix test-cpython bench bench-django lint clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo:  ## build the package and run the main job on real data
 	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/cowfreeze" demo $(DEMO_ARGS)
@@ -25,6 +25,10 @@ test:  ## build the package and run its tests, without the slow ones
 
 test-slow:  ## only the tests that need minutes or a lot of memory
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m slow $(PYTEST_ARGS)
+
+test-integrations:  ## the integrations against real servers, whose packages it installs
+	@env=$$(.ci/venv integrations "[test,integrations]" $(PYTHON)) \
+	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/test_integrations_*.py $(PYTEST_ARGS)
 
 test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
 	@bash .ci/run

@@ -141,6 +141,31 @@ cf_header_done(PyObject *op)
 }
 #endif
 
+/* -- exit ---------------------------------------------------------------- */
+
+/* Is the interpreter past its atexit handlers? */
+#if PY_VERSION_HEX >= 0x030D0000
+#  define cf_is_finalizing() Py_IsFinalizing()
+#else
+#  define cf_is_finalizing() _Py_IsFinalizing()
+#endif
+
+#if CF_HAS_IMMORTAL
+/* Is Python code running in this thread? 3.15 keeps a sentinel below all frames. */
+static inline bool
+cf_has_python_frame(void)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+#  if PY_VERSION_HEX >= 0x030F0000
+    return tstate->current_frame != NULL && tstate->current_frame != tstate->base_frame;
+#  elif PY_VERSION_HEX >= 0x030D0000
+    return tstate->current_frame != NULL;
+#  else
+    return tstate->cframe->current_frame != NULL;
+#  endif
+}
+#endif
+
 /* -- str ----------------------------------------------------------------- */
 
 /* In debug builds a frozen str must look interned and immortal:

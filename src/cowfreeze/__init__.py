@@ -17,6 +17,7 @@ from cowfreeze._errors import (
     UnsupportedError,
     WorkerFailed,
 )
+from cowfreeze._exit import fast_exit, fast_exit_guard
 from cowfreeze._explain import Explanation, PageCause
 from cowfreeze._freeze import FreezeReport, freeze, is_frozen
 from cowfreeze._pack import PackReport, pack, repair_packed
@@ -43,6 +44,8 @@ __all__ = [
     "WorkersResult",
     "assert_shared",
     "clone",
+    "fast_exit",
+    "fast_exit_guard",
     "fork_workers",
     "freeze",
     "is_frozen",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from cowfreeze import _core
+from cowfreeze._exit import prepare_exit
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
 from cowfreeze._heap import heap_notes, warm_up
 from cowfreeze._sizes import format_size
@@ -292,6 +293,8 @@ def freeze(
     _check_threads(threads)
     _check_forked(allow_forked)
     _look_at_layouts()
+    if not dry_run:
+        prepare_exit()
     counts = _core.FreezeCounts()
     notes = _notes_on_roots(roots) + notes
     report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, notes)
@@ -333,10 +336,15 @@ def _check_forked(allow_forked: bool) -> None:
     if not forked and multiprocessing is not None:
         forked = multiprocessing.parent_process() is not None
     if forked:
+        from cowfreeze._wrong_side import right_hook
+
+        advice = right_hook() or (
+            "Call it in the parent, before the fork. If workers are forked from this process (a "
+            "zygote, a fork server), pass allow_forked=True."
+        )
         warnings.warn(
             "cowfreeze.freeze() in a forked process copies every page that it marks into this "
-            "process. Call it in the parent, before the fork. If workers are forked from this "
-            "process (a zygote, a fork server), pass allow_forked=True.",
+            f"process. {advice}",
             CowfreezeWarning,
             stacklevel=3,
         )

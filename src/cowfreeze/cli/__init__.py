@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cowfreeze._errors import CowfreezeError
-from cowfreeze.cli import audit, bench, demo, doctor, top
+from cowfreeze.cli import audit, bench, demo, doctor, run, top
 
-COMMANDS = (demo.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND)
+COMMANDS = (demo.COMMAND, run.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND)
 
 _EPILOG = """\
 example:
@@ -26,6 +26,7 @@ example:
   cowfreeze demo --json data.json    the same with your own data
   cowfreeze audit app:load app:work  what workers of your program copy, and why
   cowfreeze bench list               cases and modes that can be measured side by side
+  cowfreeze run -- gunicorn --preload app:app    freeze before it forks, without a line of code
   cowfreeze top                      what running workers share
   cowfreeze doctor -p 4242           what would spoil it
 """

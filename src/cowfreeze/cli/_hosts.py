@@ -57,7 +57,7 @@ _RULES = (
             "forkserver",
             MAYBE,
             "workers share what the fork server loaded before its first fork, and only that",
-            'multiprocessing.get_context("forkserver").set_forkserver_preload(["your.data"])',
+            'cowfreeze.integrations.multiprocessing.forkserver_context("your.data")',
         ),
     ),
     _rule(
@@ -94,7 +94,7 @@ _RULES = (
             "gunicorn",
             MAYBE,
             "only with preload_app is the application loaded before the fork",
-            "gunicorn --preload ...    # and cowfreeze.freeze() in when_ready",
+            "cowfreeze run -- gunicorn --preload ...    # or -c python:cowfreeze.integrations.gunicorn",
         ),
     ),
     _rule(
@@ -118,7 +118,7 @@ _RULES = (
     _rule(
         r"^\[celeryd|^celery|^m:celery",
         Host("Celery", YES, "the prefork pool forks after the tasks are imported",
-             "celery_signals.celeryd_after_setup.connect(lambda **_: cowfreeze.freeze(), weak=False)"),
+             "cowfreeze.integrations.celery.setup()    # in the module of the Celery application"),
     ),
     _rule(
         r"^m:pyspark\.daemon|pyspark[./]daemon",

@@ -1,0 +1,262 @@
+/* finish.c - an ordinary exit that leaves shared pages alone.
+ *
+ * Py_FinalizeEx() tears everything down, although the kernel would take the
+ * whole memory back a moment later. In a worker each of its writes copies a
+ * page. After atexit handlers, threads and a collection it
+ *
+ *   finalize_modules       stores None into every global of every module
+ *   _PyUnicode_ClearInterned   3.13+: writes the state of every interned str;
+ *                          3.14+: makes those mortal that are interned as
+ *                          immortal, and frees them, although frozen objects
+ *                          still point to them
+ *
+ * and what that costs grows with the heap. None of it has an effect where the
+ * value is immortal: nothing dies. So the same is done here, to what is mortal
+ * only, right before finalize_modules begins:
+ *
+ *   sys.modules    [ frozen | frozen | mortal | frozen | mortal ]
+ *                      |        |                 |
+ *                      `--------+-----------------+--> taken out, after their
+ *                  mortal globals were set to None: a file that the worker
+ *                  opened is closed, and flushed, as ever. CPython then tears
+ *                  down what is left, the modules that the worker imported.
+ *
+ * and the interpreter's dict of interned strings is exchanged for one that
+ * holds the mortal ones only (interned.c, F2).
+ *
+ * What then still writes has a size of its own, about 2 MiB: static types, the
+ * code that is built into the interpreter, objects of C statics. A forked
+ * worker goes without it: once its mortal globals are gone and its streams are
+ * flushed it calls exit(). For that its status must be known, and CPython keeps
+ * that in a C variable. So the death of SystemExit is watched:
+ *
+ *   main program    handle_system_exit: takes the code, drops the exception,
+ *                   finalises, exit(code)     no Python frame exists by then
+ *   a caught one    dies in an except clause: a frame exists
+ *   a thread's      dies without a frame, but in another thread
+ *   a handler's     dies without a frame, but after cf_finish_note(), which
+ *                   threading._shutdown() calls before any atexit handler
+ *
+ * Where the status is not certain (a traceback was printed, another program
+ * than python embeds the interpreter, a subclass of SystemExit) CPython goes
+ * on, with the 2 MiB.
+ *
+ * The moment: finalize_modules first sets some names in sys to None, of which
+ * __interactivehook__ is the last. The object that stands there during the
+ * exit (exit.pxi) calls us when it dies.
+ *
+ *   F1  no header of an immortal object is written, and no global that holds
+ *       one;
+ *   F3  exit() is called only with the status that CPython would pass.
+ *
+ * Start reading at cf_finish_run().
+ */
+#include "finish.h"
+
+#include "interned.h"
+#include "mem.h"
+
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if CF_HAS_IMMORTAL
+
+/* ---- the exit status -------------------------------------------------- */
+
+static destructor dealloc_system_exit;
+
+static struct {
+    pid_t pid;    /* of the process in which one died without a frame; 0: none */
+    int status;   /* -1: unknown */
+} uncaught;
+
+static pid_t noted;  /* the process that has begun to end, with that status */
+
+static void
+watch_system_exit(PyObject *op)
+{
+    pid_t pid = getpid();
+    if (noted != pid && !cf_has_python_frame() && syscall(SYS_gettid) == pid) {
+        PyObject *code = ((PySystemExitObject *)op)->code;
+        uncaught.pid = pid;
+        uncaught.status = -1;
+        if (Py_IS_TYPE(op, (PyTypeObject *)PyExc_SystemExit)) {
+            if (code == NULL || code == Py_None) {
+                uncaught.status = 0;
+            }
+            else if (PyLong_Check(code)) {
+                int overflow = 0;
+                long value = PyLong_AsLongAndOverflow(code, &overflow);
+                uncaught.status = overflow ? -1 : (int)(value & 0xFF);
+            }
+            else {
+                uncaught.status = 1;
+            }
+        }
+    }
+    dealloc_system_exit(op);
+}
+
+void
+cf_finish_note(void)
+{
+    noted = getpid();
+}
+
+void
+cf_finish_watch(void)
+{
+    PyTypeObject *type = (PyTypeObject *)PyExc_SystemExit;
+    if (dealloc_system_exit == NULL) {
+        dealloc_system_exit = type->tp_dealloc;
+        type->tp_dealloc = watch_system_exit;
+    }
+}
+
+/* ---- modules ---------------------------------------------------------- */
+
+/* As _PyModule_ClearDict: names that begin with one underscore, then the
+ * others. What is immortal stays (F1). */
+static void
+drop_mortal_globals(PyObject *dict, cf_finish_result *result)
+{
+    for (int private = 1; private >= 0; private--) {
+        PyObject *key, *value;
+        Py_ssize_t position = 0;
+        while (PyDict_Next(dict, &position, &key, &value)) {
+            if (_Py_IsImmortal(value) || !PyUnicode_CheckExact(key)) {
+                continue;
+            }
+            Py_ssize_t length = PyUnicode_GET_LENGTH(key);
+            bool one = length > 0 && PyUnicode_READ_CHAR(key, 0) == '_'
+                       && (length == 1 || PyUnicode_READ_CHAR(key, 1) != '_');
+            if (one != (bool)private
+                || PyUnicode_CompareWithASCIIString(key, "__builtins__") == 0) {
+                continue;
+            }
+            if (PyDict_SetItem(dict, key, Py_None) < 0) {
+                PyErr_Clear();
+            }
+            result->dropped++;
+        }
+    }
+}
+
+/* ALL: also those modules that are not frozen, and leave sys.modules alone:
+ * nothing comes after us. */
+static void
+spare_modules(cf_finish_result *result, bool all)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    if (modules == NULL || !PyDict_CheckExact(modules)) {
+        return;
+    }
+    size_t room = (size_t)PyDict_GET_SIZE(modules), n = 0;
+    PyObject **spared = cf_mem_map((room + 1) * sizeof(PyObject *));
+    if (spared == NULL) {
+        return;
+    }
+    PyObject *builtins = PyEval_GetBuiltins();
+    PyObject *sys = PyDict_GetItemString(modules, "sys");
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    while (n < room && PyDict_Next(modules, &position, &key, &value)) {
+        if (!PyUnicode_CheckExact(key) || !PyModule_Check(value)
+            || (!all && !_Py_IsImmortal(value)) || value == sys || PyModule_GetDict(value) == builtins) {
+            continue;
+        }
+        if (all) {
+            spared[n++] = Py_NewRef(value);
+            continue;
+        }
+        /* Nothing dies, so no code runs; and taking entries out moves none. */
+        if (PyDict_DelItem(modules, key) == 0) {
+            spared[n++] = value;
+        }
+        PyErr_Clear();
+    }
+    result->modules = n;
+    while (n > 0) {
+        drop_mortal_globals(PyModule_GetDict(spared[--n]), result);
+        if (all) {
+            Py_DECREF(spared[n]);
+        }
+    }
+    cf_mem_unmap(spared, (room + 1) * sizeof(PyObject *));
+}
+
+/* False: a stream could not be flushed, which makes status 120 of 0. */
+static bool
+flush(const char *name)
+{
+    PyObject *stream = PySys_GetObject(name);
+    if (stream == NULL || stream == Py_None) {
+        return true;
+    }
+    PyObject *closed = PyObject_GetAttrString(stream, "closed");
+    bool skip = closed != NULL && PyObject_IsTrue(closed) == 1;
+    Py_XDECREF(closed);
+    PyErr_Clear();
+    if (skip) {
+        return true;
+    }
+    PyObject *done = PyObject_CallMethod(stream, "flush", NULL);
+    PyErr_Clear();
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+/* F3: to be asked before anything is torn down. */
+static int
+known_status(void)
+{
+    if (noted != getpid()) {
+        return -1;
+    }
+    return uncaught.pid == noted ? uncaught.status : 0;
+}
+
+void
+cf_finish_run(cf_finish_result *result, bool may_end)
+{
+    *result = (cf_finish_result){0};
+    if (!cf_is_finalizing()) {
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    int status = may_end ? known_status() : -1;
+    spare_modules(result, status >= 0);
+    if (status >= 0) {
+        PyGC_Enable();
+        PyGC_Collect();
+        bool flushed = flush("stdout");
+        (void)flush("stderr");
+        result->ended = true;
+        exit(flushed ? status : 120);
+    }
+    result->swapped = cf_interned_swap(&result->strings);
+    PyErr_Restore(type, value, traceback);
+}
+
+#else /* every count is written, so there is nothing to spare */
+
+void
+cf_finish_watch(void)
+{
+}
+
+void
+cf_finish_note(void)
+{
+}
+
+void
+cf_finish_run(cf_finish_result *result, bool may_end)
+{
+    (void)may_end;
+    *result = (cf_finish_result){0};
+}
+
+#endif

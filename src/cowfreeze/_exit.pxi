@@ -1,0 +1,82 @@
+# The end of a process: csrc/finish.c for Python, and an audit behind everything. Included by _core.pyx.
+from libc.stdlib cimport atexit as c_atexit
+
+
+cdef extern from "interned.h":
+    bint cf_interned_find()
+
+
+cdef extern from "finish.h":
+    ctypedef struct cf_finish_result:
+        size_t modules
+        size_t dropped
+        size_t strings
+        bint swapped
+        bint ended
+    void cf_finish_watch()
+    void cf_finish_note()
+    void cf_finish_run(cf_finish_result *result, bint may_end)
+
+
+cdef cf_finish_result _finish_result
+cdef Witness _last_witness = None
+cdef cf_audit _last_audit
+cdef int _last_fd = -1
+cdef pid_t _last_pid = 0
+
+
+def prepare_finish() -> bool:
+    """In the parent: get ready to spare what is frozen at the exit.
+
+    False: the interpreter's dict of interned strings is not known, and is torn down in full.
+    """
+    cf_finish_watch()
+    return cf_interned_find()
+
+
+def note_end() -> None:
+    """Say that the process has begun to end: an exit status that comes up later is not its own."""
+    cf_finish_note()
+
+
+cdef class ExitHook:
+    """Spares what is frozen when it dies during the interpreter's finalisation (csrc/finish.c).
+
+    It is put where finalisation drops it first. At any other time its death does nothing. With
+    MAY_END the process may be ended there, if its exit status is known.
+    """
+
+    cdef bint may_end
+
+    def __cinit__(self, bint may_end):
+        self.may_end = may_end
+
+    def __call__(self) -> None:
+        """It stands in for sys.__interactivehook__, which is called without arguments."""
+
+    def __dealloc__(self):
+        cf_finish_run(&_finish_result, self.may_end)
+
+
+cdef void _measure_last() noexcept nogil:
+    cdef cf_record record
+    if _last_fd < 0 or getpid() != _last_pid:
+        return
+    cf_audit_measure(&_last_audit, &record)
+    write(_last_fd, &record, sizeof(record))
+    write(_last_fd, &_finish_result, sizeof(_finish_result))
+
+
+def measure_at_exit(Witness witness not None, int fd) -> None:
+    """For tests and benchmarks: measure this process when its interpreter is gone.
+
+    Writes one record, and behind it a cf_finish_result (three words, two bools), to FD. The C
+    library calls it in exit(), so it also counts what Py_FinalizeEx copied; os._exit() passes it by.
+    """
+    global _last_witness, _last_fd, _last_pid
+    _last_witness = witness
+    cf_audit_start(&_last_audit, &witness.witness)
+    _last_fd = fd
+    _last_pid = getpid()
+    if c_atexit(_measure_last) != 0:
+        raise MemoryError("no room for another function at exit")

@@ -1,0 +1,191 @@
+"""The end of a worker: without tearing down what it shares with its parent.
+
+    ordinary exit   atexit, threads, tear-down of what is mortal        prepare_exit()
+    fast_exit()     atexit, threads, flush, and the process is gone     asked for by name
+
+An ordinary exit of CPython stores None into every global of every module and, from 3.13 on, writes
+to every interned string: pages that the worker shared until then. A frozen value does not die by
+that, so `freeze` arranges that only what is mortal is torn down (csrc/finish.c).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+from types import TracebackType
+from typing import Any, NoReturn
+
+from cowfreeze import _core
+from cowfreeze._errors import CowfreezeError
+
+__all__ = ["fast_exit", "fast_exit_guard"]
+
+_FLUSH_FAILED = 120  # what Python itself exits with when it cannot flush
+
+_import_pid = os.getpid()
+_prepared = False
+
+
+def prepare_exit() -> None:
+    """Let an ordinary exit of this process, and of those forked from it, spare what is frozen.
+
+    Called by `freeze`, before anything is marked. Does nothing before Python 3.12, where nothing
+    is immortal.
+    """
+    global _prepared
+    if _prepared or not _core.HAS_IMMORTAL:
+        return
+    _core.prepare_finish()
+    atexit.register(_stand_in)
+    # Runs before all of them, when nothing has changed the exit status yet.
+    threading._register_atexit(_core.note_end)  # type: ignore[attr-defined]
+    _prepared = True
+
+
+def _stand_in() -> None:
+    """An atexit handler: leave an object where finalisation drops it first, after all handlers.
+
+    Of the names that `finalize_modules` sets to None before it looks at modules, this is the last,
+    and nobody calls it any more: it is for the start of an interactive session.
+    """
+    sys.__interactivehook__ = _core.ExitHook(is_forked() and _is_plain_end())
+
+
+def _is_plain_end() -> bool:
+    """Does this end with the status of SystemExit, or with 0? Else CPython goes on to the end.
+
+    Not after a traceback (status 1, or a signal), not in an interactive session, not where another
+    program than `python` embeds the interpreter and decides, and not with greenlets, which keep
+    frames that look like a thread's first one.
+    """
+    if hasattr(sys, "last_value") or sys.flags.interactive or sys.flags.inspect:
+        return False
+    if "greenlet" in sys.modules or not sys.orig_argv:
+        return False
+    try:
+        return os.path.samefile(sys.executable, "/proc/self/exe")
+    except OSError:
+        return False
+
+
+def fast_exit(status: int | str | None = 0) -> NoReturn:
+    """End this process as ``sys.exit(status)`` would, without tearing the interpreter down.
+
+    Other non-daemon threads are joined, atexit handlers run, ``sys.stdout`` and ``sys.stderr`` are
+    flushed; then the kernel takes the memory back in one piece. Not done, because only tear-down
+    does it: finalizers of objects that are still alive. A file that the worker has open must be
+    closed before, or what stands in its buffer is lost.
+
+    Args:
+        status: as ``sys.exit`` takes it: a number; None for 0; a text is printed to ``sys.stderr``
+            and the status is 1. 120 if a stream cannot be flushed and the status would be 0.
+
+    Raises:
+        CowfreezeError: called in another thread than the main one, which cannot be joined then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise CowfreezeError(
+            "fast_exit() was called in a thread. It joins all others, so call it in the main thread "
+            "of the process; os._exit() ends a process from anywhere"
+        )
+    code = _status(status)
+    _end_quietly(code)
+
+
+def _status(status: object) -> int:
+    """The exit status of SystemExit(status); prints what is no number."""
+    if status is None:
+        return 0
+    if isinstance(status, int):
+        # What does not fit into a C long counts as -1 there.
+        return status & 0xFF if -(1 << 63) <= status < 1 << 63 else 0xFF
+    with contextlib.suppress(Exception):
+        if sys.stderr is not None:
+            sys.stdout.flush()
+            print(status, file=sys.stderr)
+    return 1
+
+
+def _end_quietly(code: int, number: int | None = None) -> NoReturn:
+    """Threads, handlers, streams, in the order of Py_FinalizeEx; then the end, by CODE or signal."""
+    pid = os.getpid()
+    try:
+        # The interpreter calls this one by name, so every version has it.
+        threading._shutdown()  # type: ignore[attr-defined]
+        # Prints what handlers raise, as at an ordinary exit.
+        atexit._run_exitfuncs()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        if os.getpid() == pid and not _flush() and code == 0:
+            code = _FLUSH_FAILED
+        if number is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(pid, number)
+        os._exit(code)
+
+
+def _flush() -> bool:
+    done = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        except Exception:
+            # Of stderr nobody can be told; the status of an ordinary exit ignores it too.
+            done = done and stream is sys.stderr
+    return done
+
+
+class fast_exit_guard(contextlib.ContextDecorator):  # noqa: N801: it is used like a function
+    """A forked process that leaves this block, or the decorated function, ends there.
+
+    For workers that somebody else forks and ends with an ordinary exit. Put it around what the
+    parent runs (``with cowfreeze.fast_exit_guard(): manager.main()``) or around what a worker runs:
+    in the process that imported cowfreeze it does nothing at all, in one forked from it leaving the
+    block by any way ends the process like the end of a script would:
+
+    ======================= ======================================= =======================
+    left by                 printed                                 exit status
+    ======================= ======================================= =======================
+    its end                 nothing                                 0
+    SystemExit              its text, if it carries one             its code
+    KeyboardInterrupt       the traceback, by sys.excepthook        killed by SIGINT
+    any other exception     the traceback, by sys.excepthook        1
+    ======================= ======================================= =======================
+
+    Threads, handlers and streams are treated as by `fast_exit`. What stands behind the block is not
+    reached in a worker, and `finally` clauses around it do not run there.
+    """
+
+    def __enter__(self) -> fast_exit_guard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not is_forked() or threading.current_thread() is not threading.main_thread():
+            return
+        if error is None:
+            _end_quietly(0)
+        if isinstance(error, SystemExit):
+            _end_quietly(_status(error.code))
+        try:
+            sys.excepthook(type(error), error, traceback)
+        except BaseException:
+            # CPython prints both; what matters here is that the process ends.
+            sys.__excepthook__(*_exception())
+        _end_quietly(1, signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+
+
+def _exception() -> Any:
+    return sys.exc_info()
+
+
+def is_forked() -> bool:
+    """Was this process forked from the one that imported cowfreeze?"""
+    return os.getpid() != _import_pid

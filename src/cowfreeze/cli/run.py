@@ -1,0 +1,73 @@
+"""`cowfreeze run`: start an unchanged program; freeze in it before it forks its workers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from cowfreeze.cli._command import USAGE, Command, CommandError
+
+NOT_FOUND = 127  # what a shell exits with
+
+
+def _when(text: str) -> str:
+    from cowfreeze._armed import parse_when
+
+    try:
+        parse_when(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--when", type=_when, default="", metavar="WHEN",
+        help="freeze before a fork only when this module is imported (import:NAME), or when at least so many "
+        "containers were made since the last freeze (objects:N; default: objects:10000)",
+    )  # fmt: skip
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the program and its arguments")
+
+
+def environment(when: str) -> dict[str, str]:
+    """The variables that arm a Python program."""
+    variables = dict(os.environ)
+    folder = str(Path(__file__).resolve().parent.parent / "_run_site")
+    before = variables.get("PYTHONPATH")
+    variables["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
+    variables["COWFREEZE_WHEN"] = when
+    return variables
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    command: list[str] = arguments.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        raise CommandError("run: which program? For example: cowfreeze run -- gunicorn --preload app:app", USAGE)
+    try:
+        os.execvpe(command[0], command, environment(arguments.when))
+    except OSError as error:
+        raise CommandError(f"run: {command[0]} cannot be started: {error.strerror}", NOT_FOUND) from None
+
+
+COMMAND = Command(
+    name="run",
+    summary="start a program that freezes before it forks its workers",
+    description=(
+        "Starts COMMAND with a hook that freezes the whole heap before the program forks its first worker, and\n"
+        "what is new before later forks. The program is not changed; one line on stderr says what was frozen.\n"
+        "\n"
+        "It reaches every fork that Python makes (gunicorn --preload, Celery, multiprocessing with fork or\n"
+        "forkserver, RQ), and programs of the same Python environment only. It does not reach fork() of C\n"
+        "programs (uWSGI), nor interpreters started with -I or -E, which ignore PYTHONPATH."
+    ),
+    epilog=(
+        "example:\n"
+        "  cowfreeze run -- gunicorn --preload app:app\n"
+        "  cowfreeze run --when import:myapp.models -- python serve.py\n"
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)
