@@ -40,9 +40,10 @@ def first_called_in_the_worker(values):
 
 
 def in_the_middle(make: Callable[[], Any]) -> Any:
-    """One of many like it, so that its page holds nothing that the interpreter writes."""
-    many.append([make() for _ in range(600)])
-    return many[-1][300]
+    """One of many like it, so that its page holds nothing that the interpreter writes: the
+    first hundreds fill what is free in older pools."""
+    many.append([make() for _ in range(2000)])
+    return many[-1][1500]
 
 
 def make_function() -> Callable[[list[int]], int]:
