@@ -366,46 +366,6 @@ cf_type_assign_version(PyTypeObject *type, PyObject *interned_name)
 /* The first execution rewrites RESUME, so it shows what has run. */
 #define CF_HAS_RESUME_CHECK (PY_VERSION_HEX >= 0x030D0000)
 
-/* -- interpreter frames -------------------------------------------------- */
-
-#if CF_HAS_STACKREFS
-/* struct _PyInterpreterFrame (pycore_interpframe_structs.h), with references
- * as plain words. Only used after layout.c has checked it on a throw-away
- * generator. */
-typedef struct cf_frame {
-    uintptr_t f_executable;
-    struct cf_frame *previous;
-    uintptr_t f_funcobj;
-    PyObject *f_globals;
-    PyObject *f_builtins;
-    PyObject *f_locals;
-    void *frame_obj;
-    void *instr_ptr;
-    uintptr_t *stackpointer;
-    uint16_t return_offset;
-    char owner;
-    uint8_t visited;
-    uintptr_t localsplus[];
-} cf_frame;
-
-/* The two low bits of a stack reference: 01 with a pointer is "not counted",
- * 01 alone is NULL, 11 is a tagged int (pycore_stackref.h). */
-#  define CF_REF_TAG_BITS 3u
-#  define CF_REF_UNCOUNTED 1u
-
-/* enum _frameowner. From CF_FRAME_OF_INTERPRETER on, a frame is a C local of
- * the eval loop and its slots are not all initialised. */
-#  define CF_FRAME_OF_THREAD 0
-#  define CF_FRAME_OF_GENERATOR 1
-#  define CF_FRAME_OF_INTERPRETER 3
-
-static inline cf_frame *
-cf_current_frame(PyThreadState *tstate)
-{
-    return (cf_frame *)tstate->current_frame;
-}
-#endif
-
 /* -- collector ----------------------------------------------------------- */
 
 #if CF_HAS_GC_VISIT

@@ -10,7 +10,7 @@
  *   3.11       _PyInterpreterFrame: f_code behind four words, previous, prev_instr
  *   3.12       ... f_code, previous in front
  *   3.13       ... f_executable; instr_ptr is the instruction itself
- *   3.14-3.15  cf_frame of compat.h: f_executable is a tagged reference
+ *   3.14-3.15  cf_frame below: f_executable is a tagged reference
  *
  * These functions only follow pointers. trap_frames.c compares them with the
  * public API on real frames at import, and checks each word's type in use.
@@ -20,8 +20,48 @@
 
 #include "compat.h"
 
+#include <stddef.h>
+
 /* sizeof(_Py_CODEUNIT), which is private since 3.13. */
 #define CF_CODE_UNIT ((ptrdiff_t)sizeof(uint16_t))
+
+#if CF_HAS_STACKREFS
+/* struct _PyInterpreterFrame (pycore_interpframe_structs.h), with references
+ * as plain words. Only used after layout.c has checked it on a throw-away
+ * generator. */
+typedef struct cf_frame {
+    uintptr_t f_executable;
+    struct cf_frame *previous;
+    uintptr_t f_funcobj;
+    PyObject *f_globals;
+    PyObject *f_builtins;
+    PyObject *f_locals;
+    void *frame_obj;
+    void *instr_ptr;
+    uintptr_t *stackpointer;
+    uint16_t return_offset;
+    char owner;
+    uint8_t visited;
+    uintptr_t localsplus[];
+} cf_frame;
+
+/* The two low bits of a stack reference: 01 with a pointer is "not counted",
+ * 01 alone is NULL, 11 is a tagged int (pycore_stackref.h). */
+#  define CF_REF_TAG_BITS 3u
+#  define CF_REF_UNCOUNTED 1u
+
+/* enum _frameowner. From CF_FRAME_OF_INTERPRETER on, a frame is a C local of
+ * the eval loop and its slots are not all initialised. */
+#  define CF_FRAME_OF_THREAD 0
+#  define CF_FRAME_OF_GENERATOR 1
+#  define CF_FRAME_OF_INTERPRETER 3
+
+static inline cf_frame *
+cf_current_frame(PyThreadState *tstate)
+{
+    return (cf_frame *)tstate->current_frame;
+}
+#endif
 
 #if CF_FRAME_LAYOUT == 310
 typedef PyFrameObject cf_any_frame;

@@ -16,6 +16,8 @@
  */
 #include "layout.h"
 
+#include "frames.h"
+
 #define _PY_DATETIME_IMPL /* the structs only, not a static pointer to the API */
 #include <datetime.h>
 #include <stddef.h>

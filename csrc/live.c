@@ -26,6 +26,7 @@
  */
 #include "live.h"
 
+#include "frames.h"
 #include "layout.h"
 
 /* Functions that a freeze with roots has untracked; for ever, as they live. */
