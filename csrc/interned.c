@@ -11,7 +11,9 @@
  * exactly once it is left alone.
  *
  *   F2  a mortal interned string is in the dict that the interpreter refers
- *       to, with its two references uncounted, as unicodeobject.c wants it.
+ *       to, with its two references uncounted, as unicodeobject.c wants it;
+ *   F4  the collector does not see the old dict (3.14 tracks every dict): the
+ *       strings that die leave the new one only.
  */
 #include "interned.h"
 
@@ -224,6 +226,8 @@ cf_interned_swap(size_t *strings)
     while (PyDict_Next(kept, &position, &key, &value)) {
         Py_SET_REFCNT(key, Py_REFCNT(key) - 2);
     }
+    /* F4. Unlinking writes the headers of two neighbours, which is 8 KiB at most. */
+    PyObject_GC_UnTrack(*interned_slot);
     *interned_slot = kept;
     return true;
 

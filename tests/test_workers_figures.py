@@ -40,31 +40,34 @@ def dirty(memory: mmap.mmap, pages: int) -> None:
 
 
 def test_planted_pages_are_counted() -> None:
-    with private_memory(400 * PAGE) as memory:
-        result = fork_workers(lambda index: dirty(memory, 100 * index), 4)
+    # The base is what a worker that does nothing copies: on 3.10 and 3.11, which write every count
+    # they touch, 150 pages in a process that has imported a lot.
+    step = 500
+    with private_memory(4 * step * PAGE) as memory:
+        result = fork_workers(lambda index: dirty(memory, step * index), 4)
     counts = [worker.copied_pages for worker in result.workers]
     base = counts[0]
-    assert base is not None and base < 64, result
+    assert base is not None and base < step, result
     for index, count in enumerate(counts):
-        assert count is not None and 100 * index <= count <= 100 * index + base + 24, result
+        assert count is not None and step * index <= count <= step * index + base + 50, result
     assert result.copied == max(count or 0 for count in counts) * PAGE
     assert all((worker.startup_pages or 0) > 0 for worker in result.workers)
     faults = [worker.minor_faults or 0 for worker in result.workers]
-    assert all(fault >= 100 * index for index, fault in enumerate(faults))
+    assert all(fault >= step * index for index, fault in enumerate(faults))
 
 
 def test_new_memory_is_no_copied_memory() -> None:
     def target(index: int) -> None:
-        with private_memory(300 * PAGE):
+        with private_memory(1000 * PAGE):
             measured.append(1)
-            keep.append(mmap.mmap(-1, 300 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-            dirty(keep[0], 300)
+            keep.append(mmap.mmap(-1, 1000 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            dirty(keep[0], 1000)
 
     measured: list[int] = []
     keep: list[mmap.mmap] = []
     worker = fork_workers(target, 1).workers[0]
-    assert worker.new_pages is not None and 300 <= worker.new_pages < 400
-    assert worker.copied_pages is not None and worker.copied_pages < 128
+    assert worker.new_pages is not None and 1000 <= worker.new_pages < 1300
+    assert worker.copied_pages is not None and worker.copied_pages < 500
 
 
 def test_assert_shared_passes_and_fails_at_its_limit() -> None:
@@ -86,7 +89,7 @@ def test_assert_shared_in_one_call() -> None:
     with private_memory(100 * PAGE) as memory:
         with pytest.raises(PagesCopied, match="limit 64 KiB"):
             assert_shared(lambda index: dirty(memory, 100), 2, max_copied="64 KiB")
-        result = assert_shared(lambda index: "ok", 2, max_copied=64 * PAGE)
+        result = assert_shared(lambda index: "ok", 2, max_copied=500 * PAGE)
     assert result.results == ("ok", "ok")
 
 
