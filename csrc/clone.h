@@ -19,6 +19,8 @@ typedef enum {
     CF_CLONE_BYTEARRAY,
     CF_CLONE_RANGE,
     CF_CLONE_DATETIME, /* and date, time, timedelta */
+    CF_CLONE_TIMEZONE, /* pack only, as the next: clone takes time zones by reference */
+    CF_CLONE_ARRAY,    /* of numpy */
     CF_CLONE_DECIMAL,
     CF_CLONE_LEAF = CF_CLONE_DECIMAL,
     CF_CLONE_LIST,
@@ -34,12 +36,14 @@ typedef struct {
     PyObject *dst;  /* owned only if `deliver` */
     PyObject *key;  /* owned: the copied key whose value comes next */
     PyObject *at;   /* borrowed: the key or element of the source, for messages */
-    PyObject *set;  /* owned; pack only: the set that becomes dst's table */
+    PyObject *set;  /* pack only: packed, what an ordinary set is made of at the end */
+    Py_hash_t hash; /* pack only: of `key` */
     Py_ssize_t i;   /* position in the source */
     uint8_t kind;   /* cf_clone_kind */
     bool in_key;    /* will be hashed: only what hashes without Python code */
     bool deliver;   /* goes to the frame below once it is complete */
     bool key_ready; /* `key` has just been delivered */
+    bool outside;   /* pack only: dst is an ordinary object, which counts what it holds */
 } cf_clone_frame;
 
 #define CF_CLONE_KEYS 256
@@ -56,7 +60,7 @@ typedef struct {
     } keys[CF_CLONE_KEYS]; /* copies of dict keys */
     bool keep_keys;        /* across calls (iter_clone) */
     PyObject *refused;     /* borrowed: what cannot be copied, or NULL */
-    bool refused_key;      /* ... because it is part of a key or set element */
+    bool refused_key;      /* ... because it is (part of) a key or set element */
 } cf_clone_work;
 
 /* Once, at import: `Enum` is enum.Enum. Returns 0, or -1 with an exception. */

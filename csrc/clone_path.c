@@ -237,9 +237,9 @@ cf_clone_refuse(const cf_clone_work *w, PyObject *path, Py_ssize_t index, const 
     const char *type = Py_TYPE(w->refused)->tp_name;
     if (w->refused_key) {
         PyErr_Format(PyExc_TypeError,
-                     "%U: %.200s as (a part of) a key or set element cannot be cloned: its hash "
-                     "may need Python code",
-                     text, type);
+                     "%U: %.200s as (a part of) a key or set element cannot be %s: its hash may "
+                     "need Python code, or not be that of its copy",
+                     text, type, done);
     }
     else {
         PyErr_Format(PyExc_TypeError, "%U: %.200s cannot be %s", text, type, done);

@@ -250,6 +250,13 @@ typedef struct {
     char dk_indices[];
 } cf_dict_keys_310;
 #define CF_DICT_HAS_VERSION (PY_VERSION_HEX < 0x030C0000)
+/* Iteration that tells the stored hash; a private name of the interpreter since 3.13. */
+#define CF_HAS_DICT_NEXT_HASH (PY_VERSION_HEX < 0x030D0000)
+#if !CF_HAS_DICT_NEXT_HASH
+/* Exported, declared in an internal header only. */
+PyAPI_FUNC(int) _PyDict_SetItem_KnownHash(PyObject *dict, PyObject *key, PyObject *value,
+                                          Py_hash_t hash);
+#endif
 /* A key that is no str makes 3.11 convert an all-str table, and the dict then
  * points to the new one; 3.10 only changes the table. */
 #define CF_STR_TABLES_ARE_CONVERTED (PY_VERSION_HEX >= 0x030B0000)

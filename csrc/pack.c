@@ -17,12 +17,15 @@
  *   P2  No Python code runs and the GIL is kept while the source is read, so
  *       borrowed pointers stay valid; the collector is off.
  *   P3  Packed memory refers to packed memory, to what the interpreter never
- *       frees, and to interned strings, which become immortal. It is never
- *       unmapped, because references into it are not counted.
+ *       frees, to interned strings, which become immortal, and to what the
+ *       keeper holds (pack_outside.c). It is never unmapped, because references
+ *       into it are not counted.
  *   P4  What a reader fills in late is filled: hashes of str, bytes, frozenset
  *       and (3.14) tuples, the UTF-8 of a str.
- *   P5  No packed type has a place for a weak reference or a __dict__ where
- *       headers are shared: such a pointer would be one process's only.
+ *   P5  Where headers are shared, nothing that Python code can write lies in
+ *       packed memory: no place for a weak reference, a __dict__ or a slot, for
+ *       such a pointer would be one process's only, and no assignment to
+ *       __class__ (cf_pack_guard_class).
  *   P6  A list's `allocated` is 0 and its items pointer never NULL (pack_containers.c).
  */
 #include "pack.h"
@@ -39,205 +42,7 @@
 int
 cf_pack_init(void)
 {
-    return cf_packtypes_init() < 0 ? -1 : cf_pack_dict_init();
-}
-
-/* -- one value ----------------------------------------------------------- */
-
-static PyObject *
-new_container(cf_packer *p, PyObject *op, cf_clone_kind kind)
-{
-    switch (kind) {
-    case CF_CLONE_LIST:
-        return cf_pack_list(p, op);
-    case CF_CLONE_TUPLE:
-        return cf_pack_tuple(p, op);
-    case CF_CLONE_DICT:
-        p->outcome->source_bytes += 16 + sizeof(PyDictObject);
-        return cf_pack_dict(p, op);
-    default:
-        return cf_pack_set(p, op);
-    }
-}
-
-/* The copy of OP. If it is a container, it is still empty, and a frame for it
- * is on top (*OPENED). NULL: an exception, or work.refused. */
-static PyObject *
-make(cf_packer *p, PyObject *op, bool deliver, bool *opened)
-{
-    cf_clone_work *w = &p->work;
-    cf_clone_kind kind = cf_pack_kind_of(op);
-    if (kind == CF_CLONE_REFUSED) {
-        w->refused = op;
-        return NULL;
-    }
-    if (kind <= CF_CLONE_LEAF) {
-        return cf_pack_leaf(p, op, kind);
-    }
-    bool remember = w->n == 0 || Py_REFCNT(op) != 1;
-    if (remember) {
-        PyObject *known = (PyObject *)cf_memo_get(&w->memo, op);
-        if (known != NULL) {
-            p->outcome->references++;
-            return known;
-        }
-    }
-    PyObject *copy = new_container(p, op, kind);
-    if (copy == NULL || (kind == CF_CLONE_TUPLE && PyTuple_GET_SIZE(op) == 0)) {
-        return copy;
-    }
-    if (remember && cf_memo_set(&w->memo, op, (uintptr_t)copy) < 0) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    PyObject *set = NULL;
-    if (kind == CF_CLONE_SET) {
-        set = cf_pack_is_frozenset(op) ? PyFrozenSet_New(NULL) : PySet_New(NULL);
-        if (set == NULL) {
-            return NULL;
-        }
-    }
-    if (w->n == w->capacity && cf_clone_grow_frames(w) < 0) {
-        Py_XDECREF(set);
-        return NULL;
-    }
-    w->frames[w->n++] = (cf_clone_frame){
-        .src = op, .dst = copy, .set = set, .kind = (uint8_t)kind, .deliver = deliver};
-    *opened = true;
-    return copy;
-}
-
-/* -- filling ------------------------------------------------------------- */
-
-typedef enum { FILLED, OPENED, FAILED } progress;
-
-/* F may move when a frame is pushed: it is not used after make() opened one. */
-static progress
-fill_items(cf_packer *p, cf_clone_frame *f)
-{
-    bool list = f->kind == CF_CLONE_LIST;
-    PyObject **from = list ? ((PyListObject *)f->src)->ob_item : ((PyTupleObject *)f->src)->ob_item;
-    PyObject **to = list ? ((PyListObject *)f->dst)->ob_item : ((PyTupleObject *)f->dst)->ob_item;
-    Py_ssize_t n = Py_SIZE(f->src);
-    bool opened = false;
-    while (f->i < n) {
-        Py_ssize_t i = f->i++;
-        if (from[i] == NULL) {
-            p->work.refused = f->src; /* a tuple that C code is still filling */
-            return FAILED;
-        }
-        to[i] = make(p, from[i], false, &opened);
-        if (to[i] == NULL) {
-            return FAILED;
-        }
-        if (opened) {
-            return OPENED;
-        }
-    }
-    return FILLED;
-}
-
-static progress
-fill_dict(cf_packer *p, cf_clone_frame *f)
-{
-    PyObject *key, *value;
-    size_t mine = p->work.n - 1;
-    for (;;) {
-        Py_ssize_t before = f->i;
-        bool opened = false;
-        if (!PyDict_Next(f->src, &f->i, &key, &value)) {
-            return FILLED;
-        }
-        f->at = key;
-        if (!f->key_ready) {
-            PyObject *copy = make(p, key, true, &opened);
-            if (copy == NULL) {
-                return FAILED;
-            }
-            if (opened) {
-                p->work.frames[mine].i = before; /* the same entry again, for its value */
-                return OPENED;
-            }
-            f->key = copy;
-        }
-        f->key_ready = false;
-        PyObject **place = cf_pack_dict_add(f->dst, f->key, Py_None);
-        if (place == NULL) {
-            return FAILED;
-        }
-        *place = make(p, value, false, &opened);
-        if (*place == NULL) {
-            return FAILED;
-        }
-        if (opened) {
-            return OPENED;
-        }
-    }
-}
-
-static progress
-fill_set(cf_packer *p, cf_clone_frame *f)
-{
-    const PySetObject *set = (const PySetObject *)f->src;
-    bool opened = false;
-    for (;;) {
-        if (f->key_ready) {
-            f->key_ready = false;
-            if (PySet_Add(f->set, f->key) < 0) {
-                return FAILED;
-            }
-        }
-        if (f->i > set->mask) {
-            return cf_pack_finish_set(p, f) < 0 ? FAILED : FILLED;
-        }
-        const setentry *entry = &set->table[f->i++];
-        if (entry->key == NULL || entry->hash == -1) {
-            continue; /* free, or deleted */
-        }
-        f->at = entry->key;
-        PyObject *copy = make(p, entry->key, true, &opened);
-        if (copy == NULL) {
-            return FAILED;
-        }
-        if (opened) {
-            return OPENED;
-        }
-        f->key = copy;
-        f->key_ready = true;
-    }
-}
-
-static void
-close_frame(cf_packer *p)
-{
-    cf_clone_frame *f = &p->work.frames[--p->work.n];
-    if (f->kind == CF_CLONE_TUPLE) {
-        cf_pack_warm_tuple(f->dst);
-    }
-    if (f->deliver) {
-        (f - 1)->key = f->dst;
-        (f - 1)->key_ready = true;
-    }
-}
-
-static PyObject *
-copy_graph(cf_packer *p, PyObject *root)
-{
-    bool opened = false;
-    PyObject *copy = make(p, root, false, &opened);
-    while (copy != NULL && p->work.n > 0) {
-        cf_clone_frame *f = &p->work.frames[p->work.n - 1];
-        progress done = f->kind == CF_CLONE_DICT  ? fill_dict(p, f)
-                        : f->kind == CF_CLONE_SET ? fill_set(p, f)
-                                                  : fill_items(p, f);
-        if (done == FAILED) {
-            return NULL;
-        }
-        if (done == FILLED) {
-            close_frame(p);
-        }
-    }
-    return copy;
+    return cf_packtypes_init() < 0 || cf_pack_scalars_init() < 0 ? -1 : cf_pack_dict_init();
 }
 
 /* -- the operation ------------------------------------------------------- */
@@ -296,7 +101,8 @@ publish(cf_packer *p)
     const cf_memo *memo = &p->work.memo;
     for (size_t i = 0; memo->slots != NULL && i <= memo->mask; i++) {
         PyObject *op = (PyObject *)memo->slots[i].key;
-        if (memo->slots[i].stamp == memo->stamp && memo->slots[i].value == (uintptr_t)op) {
+        if (memo->slots[i].stamp == memo->stamp && memo->slots[i].value == (uintptr_t)op
+            && PyUnicode_CheckExact(op)) {
             p->outcome->kept++;
             if (!cf_header_done(op)) {
                 Py_INCREF(op);
@@ -311,9 +117,12 @@ publish(cf_packer *p)
 static void
 close_packer(cf_packer *p, bool keep)
 {
-    while (p->work.n > 0) {
-        Py_XDECREF(p->work.frames[--p->work.n].set);
+    p->work.n = 0; /* frames own nothing */
+    if (!keep) {
+        cf_pack_drop_outside(p);
     }
+    Py_CLEAR(p->made);
+    Py_CLEAR(p->referred);
     cf_clone_work_clear(&p->work);
     cf_mem_unmap(p->values, CF_PACK_VALUES * sizeof(cf_pack_value));
     if (!keep) {
@@ -331,13 +140,14 @@ now(void)
 }
 
 PyObject *
-cf_pack(PyObject *root, cf_pack_outcome *outcome)
+cf_pack(PyObject *root, bool readonly, cf_pack_outcome *outcome, PyObject **keeper)
 {
     *outcome = (cf_pack_outcome){0};
-    cf_packer p = {.outcome = outcome};
+    *keeper = NULL;
+    cf_packer p = {.outcome = outcome, .readonly = readonly};
     double start = now();
     int was_enabled = PyGC_Disable();
-    PyObject *copy = open_packer(&p) < 0 ? NULL : copy_graph(&p, root);
+    PyObject *copy = open_packer(&p) < 0 ? NULL : cf_pack_graph(&p, root);
     if (p.work.refused != NULL) {
         PyObject *path = PyTuple_New(0);
         if (path != NULL) {
@@ -345,8 +155,10 @@ cf_pack(PyObject *root, cf_pack_outcome *outcome)
             Py_DECREF(path);
         }
     }
-    if (copy != NULL && publish(&p) < 0) {
+    if (copy != NULL
+        && ((*keeper = cf_pack_keeper(&p)) == NULL || publish(&p) < 0)) {
         copy = NULL;
+        Py_CLEAR(*keeper);
     }
     close_packer(&p, copy != NULL);
     if (was_enabled) {

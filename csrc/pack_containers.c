@@ -1,9 +1,8 @@
-/* pack_containers.c - lists, tuples and sets of packed data, and their repair.
+/* pack_containers.c - lists and tuples of packed data, and the repair of headers.
  *
  *   list     [ count, type | size | items* | allocated: 0 ]      items: a table
  *   tuple    [ gc 16 x 0 ][ count, type | size | hash (3.14) | items ]
- *   set      [ gc 16 x 0 ][ count, type | fill, used, mask | table* | hash | 8 entries ]
- *            its table is that of a real set, copied once that is complete
+ *            of exactly the type of the source: a named tuple too
  *   guard    [ owner | n | size | 0 ] in front of each table where headers are shared
  *
  * P6: C code that resizes a list goes to realloc() with a pointer that is not
@@ -48,13 +47,18 @@ PyObject *
 cf_pack_tuple(cf_packer *p, PyObject *src)
 {
     Py_ssize_t n = PyTuple_GET_SIZE(src);
-    if (n == 0) {
+    if (n == 0 && PyTuple_CheckExact(src)) {
         PyObject *empty = PyTuple_New(0);
         Py_XDECREF(empty); /* the interpreter has one and keeps it */
         return empty;
     }
     size_t size = offsetof(PyTupleObject, ob_item) + (size_t)n * sizeof(PyObject *);
-    PyObject *tuple = cf_pack_object(p, &PyTuple_Type, size, true);
+    PyTypeObject *type = Py_TYPE(src);
+    if (type != &PyTuple_Type
+        && (cf_pack_guard_class() < 0 || cf_pack_refer(p, (PyObject *)type) == NULL)) {
+        return NULL;
+    }
+    PyObject *tuple = cf_pack_object(p, type, size, true);
     if (tuple != NULL) {
         Py_SET_SIZE((PyVarObject *)tuple, n);
         cf_tuple_forget_hash(tuple);
@@ -63,65 +67,36 @@ cf_pack_tuple(cf_packer *p, PyObject *src)
     return tuple;
 }
 
-bool
-cf_pack_is_frozenset(PyObject *op)
+#if CF_TUPLE_CACHES_HASH
+/* Is the hash of ITEM there, or made by C code alone? */
+static bool
+hashes_at_once(PyObject *item)
 {
-    return Py_TYPE(op) == &PyFrozenSet_Type || Py_TYPE(op) == &cf_packed_frozenset_type;
-}
-
-/* Header only; the table is that of a set which its frame fills meanwhile. An
- * exact frozenset has a place for weak references: P5. */
-PyObject *
-cf_pack_set(cf_packer *p, PyObject *src)
-{
-    PyTypeObject *type = !cf_pack_is_frozenset(src) ? &cf_packed_set_type
-                         : CF_HAS_IMMORTAL  ? &PyFrozenSet_Type
-                                            : &cf_packed_frozenset_type;
-    return cf_pack_object(p, type, sizeof(PySetObject), true);
-}
-
-int
-cf_pack_finish_set(cf_packer *p, cf_clone_frame *f)
-{
-    const PySetObject *from = (const PySetObject *)f->set;
-    PySetObject *to = (PySetObject *)f->dst;
-    size_t size = (size_t)(from->mask + 1) * sizeof(setentry);
-    to->fill = from->fill;
-    to->used = from->used;
-    to->mask = from->mask;
-    to->hash = -1;
-    to->finger = 0;
-    to->weakreflist = NULL;
-    if (from->table == from->smalltable) {
-        to->table = to->smalltable;
+    cf_clone_kind kind = cf_pack_kind_of(item);
+    switch (kind) {
+    case CF_CLONE_TUPLE:
+        return PyTuple_GET_SIZE(item) == 0 || cf_tuple_hash(item) != -1;
+    case CF_CLONE_SET:
+        return cf_pack_is_frozenset(item);
+    default:
+        return cf_clone_hashes(item, kind);
     }
-    else {
-        to->table = cf_pack_table(p, f->dst, to->used, size);
-        if (to->table == NULL) {
-            return -1;
-        }
-        p->outcome->source_bytes += size;
-    }
-    memcpy(to->table, from->table, size);
-    if (cf_pack_is_frozenset(f->src)) {
-        to->hash = PyObject_Hash(f->set);
-    }
-    p->outcome->source_bytes += 16 + sizeof(PySetObject);
-    Py_CLEAR(f->set);
-    return PyErr_Occurred() ? -1 : 0;
 }
+#endif
 
 /* P4. A tuple in which something unhashable lies has no hash, and one around it
- * does not ask again: each level looks only at its own items. */
+ * does not ask again: each level looks only at its own items. What only Python
+ * code can hash is left to the reader (P2). */
 void
 cf_pack_warm_tuple(PyObject *tuple)
 {
 #if CF_TUPLE_CACHES_HASH
+    if (Py_TYPE(tuple)->tp_hash != PyTuple_Type.tp_hash) {
+        return;
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
         PyObject *item = PyTuple_GET_ITEM(tuple, i);
-        if (item == NULL || Py_TYPE(item)->tp_hash == PyObject_HashNotImplemented
-            || (PyTuple_CheckExact(item) && PyTuple_GET_SIZE(item) > 0
-                && cf_tuple_hash(item) == -1)) {
+        if (item == NULL || !hashes_at_once(item)) {
             return;
         }
     }
@@ -142,6 +117,9 @@ restore(const cf_pack_guard *guard)
 {
     PyObject *op = guard->owner;
     void *table = (void *)(guard + 1);
+    if (op == NULL) {
+        return false; /* the data of an array */
+    }
     if (Py_TYPE(op) == &cf_packed_list_type) {
         PyListObject *list = (PyListObject *)op;
         if (list->ob_item == table && Py_SIZE(list) == guard->n && list->allocated == 0) {

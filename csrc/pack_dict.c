@@ -207,6 +207,28 @@ cf_pack_dict(cf_packer *p, PyObject *src)
     return dict;
 }
 
+bool
+cf_pack_dict_next(PyObject *dict, Py_ssize_t *position, PyObject **key, PyObject **value,
+                  Py_hash_t *hash)
+{
+#if CF_HAS_DICT_NEXT_HASH
+    return _PyDict_Next(dict, position, key, value, hash);
+#else
+    if (!PyDict_Next(dict, position, key, value)) {
+        return false;
+    }
+    if (PyUnicode_CheckExact(*key)) {
+        *hash = ((PyASCIIObject *)*key)->hash;
+        return true;
+    }
+    /* Only a table with hashes holds such a key; it was found as expected at import. */
+    view v;
+    look(&v, dict);
+    *hash = ((const Py_hash_t *)v.entries)[(size_t)(*position - 1) * 3];
+    return true;
+#endif
+}
+
 static bool
 slot_is_free(const view *v, size_t i)
 {
@@ -243,12 +265,8 @@ set_index(view *v, size_t i, Py_ssize_t entry)
 }
 
 PyObject **
-cf_pack_dict_add(PyObject *dict, PyObject *key, PyObject *value)
+cf_pack_dict_add(PyObject *dict, PyObject *key, Py_hash_t hash, PyObject *value)
 {
-    Py_hash_t hash = PyObject_Hash(key);
-    if (hash == -1) {
-        return NULL;
-    }
     view v;
     look(&v, dict);
     size_t mask = ((size_t)1 << v.log2) - 1;

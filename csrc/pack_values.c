@@ -55,12 +55,13 @@ mark(PyObject *op)
 PyObject *
 cf_pack_object(cf_packer *p, PyTypeObject *type, size_t size, bool gc)
 {
-    char *block = cf_arena_take(&p->headers, size + (gc ? GC_HEAD : 0));
+    size_t before = (gc ? GC_HEAD : 0) + cf_type_prefix(type);
+    char *block = cf_arena_take(&p->headers, before + size);
     if (block == NULL) {
         cf_pack_no_memory();
         return NULL;
     }
-    PyObject *op = (PyObject *)(block + (gc ? GC_HEAD : 0));
+    PyObject *op = (PyObject *)(block + before);
     op->ob_type = type;
     mark(op);
     p->outcome->objects++;
@@ -89,36 +90,52 @@ cf_pack_table(cf_packer *p, PyObject *owner, Py_ssize_t n, size_t size)
 cf_clone_kind
 cf_pack_kind_of(PyObject *op)
 {
-    PyTypeObject *type = Py_TYPE(op);
-    if (type == &PyUnicode_Type) {
-        return CF_CLONE_STR;
+    cf_clone_kind kind = cf_clone_kind_of(op);
+    switch (kind) {
+    case CF_CLONE_BYTEARRAY:
+        return CF_CLONE_REFUSED; /* nothing but its contents, which anybody may change */
+    case CF_CLONE_REFERENCE:
+        return cf_pack_is_timezone(op) ? CF_CLONE_TIMEZONE : kind;
+    case CF_CLONE_REFUSED:
+        return cf_pack_is_array(op) ? CF_CLONE_ARRAY : kind;
+    case CF_CLONE_TUPLE:
+        return Py_TYPE(op)->tp_basicsize == PyTuple_Type.tp_basicsize
+                       && cf_type_prefix(Py_TYPE(op)) == 0
+                   ? kind
+                   : CF_CLONE_REFUSED;
+    default:
+        return kind;
     }
-    if (type == &PyLong_Type) {
-        return CF_CLONE_INT;
+}
+
+/* Classes of the standard library whose hash is that of their value. */
+static bool
+is_value_class(PyTypeObject *type)
+{
+    const char *home = strcmp(type->tp_name, "UUID") == 0       ? "uuid"
+                       : strcmp(type->tp_name, "Fraction") == 0 ? "fractions"
+                                                                : NULL;
+    PyObject *dict = home != NULL ? cf_type_dict(type) : NULL;
+    PyObject *module = dict != NULL ? PyDict_GetItemString(dict, "__module__") : NULL;
+    return module != NULL && PyUnicode_Check(module)
+           && PyUnicode_CompareWithASCIIString(module, home) == 0;
+}
+
+bool
+cf_pack_keeps_hash(PyObject *op, cf_clone_kind kind)
+{
+    switch (kind) {
+    case CF_CLONE_TUPLE:
+        return Py_TYPE(op)->tp_hash == PyTuple_Type.tp_hash;
+    case CF_CLONE_SET:
+        return cf_pack_is_frozenset(op);
+    case CF_CLONE_INSTANCE:
+        return is_value_class(Py_TYPE(op));
+    case CF_CLONE_ARRAY:
+        return false;
+    default:
+        return kind <= CF_CLONE_LEAF;
     }
-    if (type == &PyDict_Type || type == &cf_packed_dict_type) {
-        return CF_CLONE_DICT;
-    }
-    if (type == &PyList_Type || type == &cf_packed_list_type) {
-        return CF_CLONE_LIST;
-    }
-    if (type == &PyTuple_Type) {
-        return CF_CLONE_TUPLE;
-    }
-    if (type == &PyFloat_Type) {
-        return CF_CLONE_FLOAT;
-    }
-    if (op == Py_None || type == &PyBool_Type || op == Py_Ellipsis || op == Py_NotImplemented) {
-        return CF_CLONE_SINGLETON;
-    }
-    if (type == &PyBytes_Type) {
-        return CF_CLONE_BYTES;
-    }
-    if (type == &PySet_Type || type == &PyFrozenSet_Type || type == &cf_packed_set_type
-        || type == &cf_packed_frozenset_type) {
-        return CF_CLONE_SET;
-    }
-    return type == &PyComplex_Type ? CF_CLONE_COMPLEX : CF_CLONE_REFUSED;
 }
 
 /* -- values -------------------------------------------------------------- */
@@ -168,7 +185,12 @@ describe(leaf *what, PyObject *op, cf_clone_kind kind)
         what->content = (const char *)op + sizeof(PyObject);
         what->size = what->whole - sizeof(PyObject);
         break;
-    default: /* float, complex */
+    case CF_CLONE_DATETIME:
+        what->whole = cf_pack_datetime_size(op);
+        what->content = (const char *)op + CF_DATETIME_HASH_END;
+        what->size = what->whole - CF_DATETIME_HASH_END;
+        break;
+    default: /* float, complex, range, timezone */
         what->whole = (size_t)Py_TYPE(op)->tp_basicsize;
         what->content = (const char *)op + sizeof(PyObject);
         what->size = what->whole - sizeof(PyObject);
@@ -285,8 +307,8 @@ keep(cf_packer *p, PyObject *op)
     return op;
 }
 
-static PyObject *
-find_or_store(cf_packer *p, PyObject *op, cf_clone_kind kind)
+PyObject *
+cf_pack_find_or_store(cf_packer *p, PyObject *op, cf_clone_kind kind)
 {
     leaf what;
     describe(&what, op, kind);
@@ -319,8 +341,20 @@ find_or_store(cf_packer *p, PyObject *op, cf_clone_kind kind)
 PyObject *
 cf_pack_leaf(cf_packer *p, PyObject *op, cf_clone_kind kind)
 {
-    if (kind == CF_CLONE_SINGLETON) {
+    switch (kind) {
+    case CF_CLONE_SINGLETON:
         return op;
+    case CF_CLONE_REFERENCE:
+        return cf_pack_refer(p, op);
+    case CF_CLONE_ARRAY:
+        return cf_pack_array(p, op);
+    case CF_CLONE_RANGE:
+    case CF_CLONE_DATETIME:
+    case CF_CLONE_TIMEZONE:
+    case CF_CLONE_DECIMAL:
+        return cf_pack_scalar(p, op, kind);
+    default:
+        break;
     }
     if (kind == CF_CLONE_INT) {
         int overflow;
@@ -356,5 +390,5 @@ cf_pack_leaf(cf_packer *p, PyObject *op, cf_clone_kind kind)
             return NULL;
         }
     }
-    return find_or_store(p, op, kind);
+    return cf_pack_find_or_store(p, op, kind);
 }

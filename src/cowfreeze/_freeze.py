@@ -292,7 +292,7 @@ def freeze(
     move, notes = warm_up(warmup, relocate=relocate_code)
     _check_threads(threads)
     _check_forked(allow_forked)
-    _look_at_layouts()
+    look_at_layouts()
     if not dry_run:
         prepare_exit()
     counts = _core.FreezeCounts()
@@ -350,7 +350,7 @@ def _check_forked(allow_forked: bool) -> None:
         )
 
 
-def _look_at_layouts() -> None:
+def look_at_layouts() -> None:
     """Let the C core check the layouts of modules that the program has imported by now."""
     global _opcodes_told
     if _core.HAS_LOAD_CONST_MORTAL and not _opcodes_told:

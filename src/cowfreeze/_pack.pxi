@@ -9,26 +9,33 @@ cdef extern from "pack.h":
         size_t source_bytes
         size_t references
         size_t kept
+        size_t outside
+        size_t referred
         double seconds
     int cf_pack_init() except -1
-    object cf_pack(object root, cf_pack_outcome *outcome)
+    object cf_pack(object root, bint readonly, cf_pack_outcome *outcome, PyObject **keeper)
     size_t cf_pack_repair()
 
 
 cf_pack_init()
 
 
-def pack(obj) -> tuple:
-    """A packed copy of OBJ, and the numbers of the operation."""
+def pack(obj, bint readonly=True) -> tuple:
+    """A packed copy of OBJ, what it refers to and must never die, the numbers of the operation."""
     cdef cf_pack_outcome outcome
-    copy = cf_pack(obj, &outcome)
-    return copy, {
+    cdef PyObject *kept = NULL
+    copy = cf_pack(obj, readonly, &outcome, &kept)
+    keeper = <object>kept
+    Py_DECREF(keeper)
+    return copy, keeper, {
         "objects": outcome.objects,
         "header_bytes": outcome.header_bytes,
         "table_bytes": outcome.table_bytes,
         "source_bytes": outcome.source_bytes,
         "references": outcome.references,
         "kept_strings": outcome.kept,
+        "outside_objects": outcome.outside,
+        "referred_objects": outcome.referred,
         "seconds": outcome.seconds,
     }
 
