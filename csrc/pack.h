@@ -73,7 +73,8 @@ PyObject *cf_pack_part(cf_packer *p, PyObject *op);
 PyObject *cf_pack_leaf(cf_packer *p, PyObject *op, cf_clone_kind kind);
 
 /* SIZE zeroed bytes for an object of TYPE, behind a collector's header that
- * says "not tracked" if GC, and what TYPE wants before that. NULL with an exception. */
+ * says "not tracked" if GC or if TYPE is the collector's, and behind what TYPE
+ * wants before that. NULL with an exception. */
 PyObject *cf_pack_object(cf_packer *p, PyTypeObject *type, size_t size, bool gc);
 
 /* SIZE bytes for the table that OWNER points to and that holds N entries; NULL

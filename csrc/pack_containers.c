@@ -38,8 +38,6 @@ cf_pack_list(cf_packer *p, PyObject *src)
     Py_SET_SIZE((PyVarObject *)list, n);
     ((PyListObject *)list)->ob_item = items;
     ((PyListObject *)list)->allocated = 0; /* P6 */
-    p->outcome->source_bytes += 16 + sizeof(PyListObject)
-                                + (size_t)n * sizeof(PyObject *);
     return list;
 }
 

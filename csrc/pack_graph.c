@@ -26,12 +26,15 @@ new_container(cf_packer *p, PyObject *op, cf_clone_kind kind, PyObject **set, bo
     switch (kind) {
     case CF_CLONE_LIST:
         *outside = !p->readonly;
+        p->outcome->source_bytes += 16 + sizeof(PyListObject)
+                                    + (size_t)PyList_GET_SIZE(op) * sizeof(PyObject *);
         return *outside ? cf_pack_outside(p, PyList_New(PyList_GET_SIZE(op)))
                         : cf_pack_list(p, op);
     case CF_CLONE_TUPLE:
         return cf_pack_tuple(p, op);
     case CF_CLONE_DICT:
         *outside = !p->readonly;
+        p->outcome->source_bytes += 16 + sizeof(PyDictObject);
         return *outside ? cf_pack_outside(p, PyDict_New()) : cf_pack_dict(p, op);
     case CF_CLONE_SET:
         *set = cf_pack_set(p, op);

@@ -55,7 +55,7 @@ mark(PyObject *op)
 PyObject *
 cf_pack_object(cf_packer *p, PyTypeObject *type, size_t size, bool gc)
 {
-    size_t before = (gc ? GC_HEAD : 0) + cf_type_prefix(type);
+    size_t before = (gc || PyType_IS_GC(type) ? GC_HEAD : 0) + cf_type_prefix(type);
     char *block = cf_arena_take(&p->headers, before + size);
     if (block == NULL) {
         cf_pack_no_memory();
@@ -98,6 +98,8 @@ cf_pack_kind_of(PyObject *op)
         return cf_pack_is_timezone(op) ? CF_CLONE_TIMEZONE : kind;
     case CF_CLONE_REFUSED:
         return cf_pack_is_array(op) ? CF_CLONE_ARRAY : kind;
+    case CF_CLONE_INSTANCE: /* an object() is nothing but its identity */
+        return Py_TYPE(op) == &PyBaseObject_Type ? CF_CLONE_REFUSED : kind;
     case CF_CLONE_TUPLE:
         return Py_TYPE(op)->tp_basicsize == PyTuple_Type.tp_basicsize
                        && cf_type_prefix(Py_TYPE(op)) == 0

@@ -212,6 +212,28 @@ set_either(PyObject *s, PyObject *a)
     return call_plain(s, "symmetric_difference", a);
 }
 
+/* `type(x)(items)`, which generic code such as dataclasses.asdict() writes, makes
+ * an ordinary container. */
+static PyObject *new_dict(PyTypeObject *Py_UNUSED(t), PyObject *args, PyObject *kwargs)
+{
+    return PyObject_Call((PyObject *)&PyDict_Type, args, kwargs);
+}
+
+static PyObject *new_list(PyTypeObject *Py_UNUSED(t), PyObject *args, PyObject *kwargs)
+{
+    return PyObject_Call((PyObject *)&PyList_Type, args, kwargs);
+}
+
+static PyObject *new_set(PyTypeObject *Py_UNUSED(t), PyObject *args, PyObject *kwargs)
+{
+    return PyObject_Call((PyObject *)&PySet_Type, args, kwargs);
+}
+
+static PyObject *new_frozenset(PyTypeObject *Py_UNUSED(t), PyObject *args, PyObject *kwargs)
+{
+    return PyObject_Call((PyObject *)&PyFrozenSet_Type, args, kwargs);
+}
+
 /* -- tables -------------------------------------------------------------- */
 
 static PyNumberMethods dict_number, set_number, frozenset_number;
@@ -258,13 +280,13 @@ static PyMethodDef frozenset_methods[] = {
     {.ml_name = NULL},
 };
 
-#define PACKED_FLAGS \
-    (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION)
+#define PACKED_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE)
 
 PyTypeObject cf_packed_dict_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "cowfreeze.packed_dict",
     .tp_basicsize = sizeof(PyDictObject),
+    .tp_new = new_dict,
     .tp_dealloc = never_freed,
     .tp_flags = PACKED_FLAGS | Py_TPFLAGS_DICT_SUBCLASS | Py_TPFLAGS_MAPPING,
     .tp_doc = "A read-only dict in packed memory.",
@@ -279,6 +301,7 @@ PyTypeObject cf_packed_list_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "cowfreeze.packed_list",
     .tp_basicsize = sizeof(PyListObject),
+    .tp_new = new_list,
     .tp_dealloc = never_freed,
     .tp_flags = PACKED_FLAGS | Py_TPFLAGS_LIST_SUBCLASS | Py_TPFLAGS_SEQUENCE,
     .tp_doc = "A read-only list in packed memory.",
@@ -293,6 +316,7 @@ PyTypeObject cf_packed_set_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "cowfreeze.packed_set",
     .tp_basicsize = sizeof(PySetObject),
+    .tp_new = new_set,
     .tp_dealloc = never_freed,
     .tp_flags = PACKED_FLAGS,
     .tp_doc = "A read-only set in packed memory.",
@@ -307,6 +331,7 @@ PyTypeObject cf_packed_frozenset_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "cowfreeze.packed_frozenset",
     .tp_basicsize = sizeof(PySetObject),
+    .tp_new = new_frozenset,
     .tp_dealloc = never_freed,
     .tp_flags = PACKED_FLAGS,
     .tp_doc = "A frozenset in packed memory.",

@@ -35,6 +35,10 @@ def test_pack() -> None:
     assert " passed" in run_cases("cases_pack", "not slow")
 
 
+def test_pack_of_more_kinds() -> None:
+    assert " passed" in run_cases("cases_kinds", "not slow")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("hypothesis") is None, reason="hypothesis is not installed")
 def test_properties_of_copies() -> None:
     assert "2 passed" in run_cases("cases_properties", "not slow")

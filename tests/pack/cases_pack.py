@@ -169,7 +169,7 @@ MUTATIONS: list[tuple[str, Any]] = [
         "list.__setitem__(l, 0, 1); list.__iadd__(l, [1]); list.__imul__(l, 2); list.__init__(l); list.extend(l, [1]);"
         "s.add(1); s.discard(1); s.pop(); s.remove(1); s.clear(); s.update([1]); s |= {1}; s &= {1}; s -= {1}; s ^= {1};"
         "set.add(s, 1); set.clear(s); set.pop(s); set.__ior__(s, {1}); set.update(s, [1]); set.__init__(s); hash(s); hash(d);"
-        "hash(l); type(d)(); type(l)(); type(s)(); object.__new__(type(d)); frozenset.__new__(type(s));"
+        "hash(l); object.__new__(type(d)); frozenset.__new__(type(s));"
         "object.__setattr__(l, 'x', 1); object.__setattr__(d, '__class__', dict); type(d).get = 1;"
         "import weakref; weakref.ref(s); import weakref; weakref.ref(d); import bisect; bisect.insort(l, 1);"
         "import random; random.shuffle(l); import operator; operator.iconcat(l, [1]); exec('a = 1', {}, d);"

@@ -102,7 +102,15 @@ def _ending(run: Run, worker: Worker, figures: Figures) -> Ending:
         text = f"killed by {signal_name(-code)}"
         if code == -signal.SIGKILL:
             text += " (which the kernel also sends when memory runs out)"
-        return Ending(report.KILLED, text + (", core dumped" if worker.core_dumped else ""))
+        text += ", core dumped" if worker.core_dumped else ""
+        if worker.repaired is not None:
+            text += (
+                ". This process has packed data: C code that writes to a packed list or dict that it was "
+                "given (heapq, PyDict_DelItem, exec) ends its worker so, and only its worker"
+            )
+            if worker.repaired:
+                text += f"; it had changed {worker.repaired} shared header(s), which were restored"
+        return Ending(report.KILLED, text)
     if figures.stage == Mailbox.TOLD:
         outcome, _, status = figures.text.partition(": ")
         return Ending(outcome, status)

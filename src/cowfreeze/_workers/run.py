@@ -35,6 +35,7 @@ from cowfreeze._workers.processes import (
 )
 
 _RECV_BYTES = 1 << 20
+_ENDS_OF_A_WILD_WRITE = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
 class Worker:
@@ -54,6 +55,7 @@ class Worker:
         self.ended = False
         self.exitcode: int | None = None
         self.core_dumped = False
+        self.repaired: int | None = None  # headers of packed data; None: nobody looked
         self.terminated_at: float | None = None
         self.timed_out_in = ""
         self.sigkilled = False
@@ -113,6 +115,9 @@ class Worker:
                 self.ended = True
                 self.exitcode = os.waitstatus_to_exitcode(status)
                 self.core_dumped = os.WIFSIGNALED(status) and os.WCOREDUMP(status)
+                if self.exitcode in _ENDS_OF_A_WILD_WRITE and _core.packed_bytes():
+                    # Its siblings may still read the packed data: at once.
+                    self.repaired = _core.repair_packed()
         return self.ended
 
     def signal(self, number: signal.Signals) -> None:
