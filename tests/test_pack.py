@@ -41,7 +41,7 @@ def test_pack_of_more_kinds() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("hypothesis") is None, reason="hypothesis is not installed")
 def test_properties_of_copies() -> None:
-    assert "2 passed" in run_cases("cases_properties", "not slow")
+    assert "3 passed" in run_cases("cases_properties", "not slow")
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def test_exact_builtins() -> None:
     made.pop("f")
     gc.collect()
     assert len(made["l"]) == 3 and made["d"]["99"] == 99 and len(made["s"]) == 101 and weakref.ref(frozenset({9}))
-    assert made["l"][0:0] == [] and cowfreeze.is_frozen(made["l"])
+    assert made["l"][0:0] == [] and cowfreeze.is_frozen(made["l"]) is IMMORTAL
 
 
 def test_the_report_says_what_lies_outside() -> None:
@@ -278,7 +278,8 @@ def test_arrays() -> None:
 
 def test_workers_share_the_new_kinds() -> None:
     result = run_once("packing_kinds", "shared", 4000)
-    assert result["same"] and result["frozen"] == 0 and result["known"], result
+    assert result["same"] and result["known"], result
+    assert result["frozen"] <= (0 if IMMORTAL else 8), result  # classes that are referred to
     assert result["copied"] <= 1 << 20, result
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import datetime
+import enum
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -38,10 +41,12 @@ def shape(value: Any) -> Any:
     kind = value.__class__.__name__
     if kind == "dict":
         return kind, [(shape(k), shape(v)) for k, v in value.items()]
-    if kind in ("list", "tuple"):
+    if kind in ("list", "tuple", "Pair"):
         return kind, [shape(v) for v in value]
     if kind in ("set", "frozenset"):
         return kind, sorted(repr(shape(v)) for v in value)
+    if isinstance(value, (Record, Slotted)):
+        return kind, shape(value.a), shape(getattr(value, "b", "unset"))
     return kind, repr(value)
 
 
@@ -62,3 +67,68 @@ def test_pack(value: Any) -> None:
     for made in (clone(packed), copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
         assert shape(made) == shape(value) and type(made) is type(value)
     assert shape(pack(packed)) == shape(value)
+
+
+class Side(enum.Enum):
+    LEFT = 1
+    RIGHT = "r"
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclasses.dataclass
+class Record:
+    a: Any
+    b: Any = None
+
+
+class Slotted:
+    __slots__ = ("a", "b")
+
+    def __init__(self, a: Any) -> None:
+        self.a = a
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Slotted) and self.a == other.a
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+zones = st.none() | st.timezones() | st.integers(-1400, 1400).map(
+    lambda minutes: datetime.timezone(datetime.timedelta(minutes=minutes), f"z{minutes}" if minutes % 2 else "")
+)  # fmt: skip
+scalars = (
+    st.dates() | st.datetimes() | st.times() | st.timedeltas() | st.datetimes(timezones=zones) | st.decimals(allow_nan=False)
+    | st.uuids() | st.fractions() | st.sampled_from(Side) | st.builds(range, st.integers(), st.integers(), st.integers(1))
+    | st.datetimes(timezones=zones).map(lambda moment: moment.timetz().replace(fold=1))
+)  # fmt: skip
+more_keys = st.recursive(
+    scalars | leaves, lambda inner: st.tuples(inner, inner) | st.builds(Pair, inner, inner) | st.frozensets(inner, max_size=4), max_leaves=4
+)
+more = st.recursive(
+    scalars | leaves,
+    lambda inner: st.lists(inner, max_size=4)
+    | st.builds(Pair, inner, inner)
+    | st.builds(Record, inner, inner)
+    | st.builds(Slotted, inner)
+    | st.dictionaries(more_keys, inner, max_size=4)
+    | st.sets(more_keys, max_size=12),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(more)
+def test_pack_of_more_kinds(value: Any) -> None:
+    for readonly in (True, False):
+        packed = pack([value], readonly=readonly)[0]
+        assert shape(packed) == shape(value) and packed == value
+        for made in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+            assert shape(made) == shape(value) and type(made) is type(value)
+        if isinstance(value, dict):
+            assert all(packed[key] == value[key] for key in value) and all(packed[key] is packed[key] for key in packed)
+        if isinstance(value, set):
+            assert all(key in packed for key in value) and len(packed) == len(value)
