@@ -150,7 +150,13 @@ fill_items(cf_packer *p, cf_clone_frame *f)
 static Py_hash_t
 hash_of(PyObject *copy, Py_hash_t hash)
 {
-    return PyFloat_CheckExact(copy) || PyComplex_CheckExact(copy) ? PyObject_Hash(copy) : hash;
+    if (PyUnicode_CheckExact(copy) || PyLong_CheckExact(copy)) {
+        return hash;
+    }
+    cf_clone_kind kind = cf_pack_kind_of(copy);
+    return kind == CF_CLONE_FLOAT || kind == CF_CLONE_COMPLEX || kind == CF_CLONE_DECIMAL
+               ? PyObject_Hash(copy)
+               : hash;
 }
 
 static progress

@@ -18,6 +18,9 @@ __all__ = ["PackReport", "pack", "repair_packed"]
 # What packed memory refers to without counting it. Packed memory is never freed, so this never is.
 _kept: list[list[Any]] = []
 
+# Sealing takes up to some hundred KiB of free blocks: a few objects are not worth it.
+_WORTH_SEALING = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class PackReport:
@@ -136,7 +139,7 @@ def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
     _kept.append(keeper)
     look_at_layouts()
     counts = _core.FreezeCounts()
-    seal = outside > 0
+    seal = outside >= _WORTH_SEALING
     try:
         _core.freeze_objects(
             (keeper,), counts, FreezeReport(counts, False, False, seal), (), False, False, seal, False

@@ -144,7 +144,8 @@ def test_keys_and_elements() -> None:
             assert not any(key in other for key in ("no", 5000, Color))
     assert hash(pack(frozenset(KEYS))) == hash(frozenset(KEYS))
     nan = float("nan")
-    made = pack({nan: 1, "s": {nan}})
+    made = pack({nan: 1, "s": {nan, Decimal("NaN")}})
+    assert all(element in made["s"] for element in made["s"])
     assert made[list(made)[0]] == 1 and next(iter(made["s"])) in made["s"]
 
 
