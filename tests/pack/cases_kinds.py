@@ -280,7 +280,7 @@ def test_arrays() -> None:
 def test_workers_share_the_new_kinds() -> None:
     result = run_once("packing_kinds", "shared", 4000)
     assert result["same"] and result["known"], result
-    assert result["frozen"] <= (0 if IMMORTAL else 8), result  # classes that are referred to
+    assert result["frozen"] <= 8, result  # of hundreds: classes that are referred to have caches
     assert result["copied"] <= 1 << 20, result
 
 
