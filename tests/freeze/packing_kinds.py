@@ -141,3 +141,7 @@ def shm_full() -> dict[str, bool]:
         full = True
     data = [f"text {i}" for i in range(20_000)]
     return {"full": full, "packed": cowfreeze.pack(data) == data and sys.getsizeof(data) > 65536}
+
+
+def notes_of_a_freeze() -> list[str]:
+    return list(cowfreeze.freeze(["x" * 50]).notes)

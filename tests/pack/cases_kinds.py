@@ -297,3 +297,7 @@ def test_a_wild_write_is_explained_and_repaired() -> None:
 
 def test_shm_does_not_matter() -> None:
     assert run_once("packing_kinds", "shm_full") == {"full": True, "packed": True}
+
+
+def test_freeze_points_to_pack_where_counts_are_written() -> None:
+    assert any("cowfreeze.pack" in note for note in run_once("packing_kinds", "notes_of_a_freeze")) is not IMMORTAL
