@@ -19,8 +19,10 @@ import cowfreeze
 from cowfreeze import _core
 from cowfreeze.integrations.torch import share
 
-# 3.12+: frozen where it is. Before, packed: only counts in shared memory are written.
-MOST = 5 * MIB
+# 3.12+: the dataset is frozen where it is. Before, it is packed, and the rest of the heap kept out of
+# the collector's way. A worker of a DataLoader writes 6 to 7 MiB of PyTorch's own objects, which the
+# training process must be able to free: only the dataset is frozen. It takes more than 25 MiB of pages.
+MOST = {"pool": 5 * MIB, "loader": 10 * MIB}
 torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no torch")
 
 
@@ -38,7 +40,7 @@ def worst(way: str) -> int:
 
 @pytest.mark.parametrize("way", ["pool", pytest.param("loader", marks=[pytest.mark.slow, torch])])
 def test_workers_share_the_dataset(way: str) -> None:
-    assert worst("frozen-" + way) <= MOST
+    assert worst("frozen-" + way) <= MOST[way]
     assert worst("frozen-" + way) * 3 <= worst(way)
 
 

@@ -37,7 +37,7 @@ def uwsgi(*options: str, module: str = "uwsgi_shop:application", **environment: 
 
 @immortal
 def test_workers_share_what_was_frozen() -> None:
-    options = ("--master", "--skip-atexit-teardown")
+    options = ("-M", "--skip-atexit-teardown")
     with uwsgi(*options) as host:
         plain = measure(host)
     with uwsgi(*options, SETUP="1") as host:
@@ -54,7 +54,7 @@ def test_workers_share_what_was_frozen() -> None:
 
 @pytest.mark.parametrize("option", ["--lazy-apps", "--lazy"])
 def test_lazy_apps_are_refused(option: str) -> None:
-    with uwsgi("--master", option, SETUP="1") as host:
+    with uwsgi("-M", option, SETUP="1") as host:
         host.wait_for_workers(2)
         host.load(2, times=1)
         assert f"uWSGI runs with {option[2:]}" in host.text(), host.text()
@@ -64,19 +64,19 @@ def test_lazy_apps_are_refused(option: str) -> None:
 def test_settings_that_cost_memory_are_named() -> None:
     with uwsgi(SETUP="1") as host:
         host.load(1, times=1)
-        assert "master = true" in host.text() and "skip-atexit-teardown" in host.text(), host.text()
+        assert "without -M" in host.text() and "skip-atexit-teardown" in host.text(), host.text()
         assert host.text().count("cowfreeze froze") == 1
 
 
 def test_wrong_side_names_the_right_place() -> None:
-    with uwsgi("--master", LATE="1") as host:
+    with uwsgi("-M", LATE="1") as host:
         host.load(1, times=1)
         assert "last line of the WSGI module" in host.text(), host.text()
 
 
 def test_a_worker_that_is_told_to_reload_is_replaced_and_shares() -> None:
     """HUP to uWSGI executes it anew: everything is loaded and frozen again."""
-    with uwsgi("--master", "--skip-atexit-teardown", SETUP="1") as host:
+    with uwsgi("-M", "--skip-atexit-teardown", SETUP="1") as host:
         old = host.wait_for_workers(2)
         host.load(2, times=1)
         host.process.send_signal(signal.SIGHUP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 
-COUNT = 40_000
+COUNT = 80_000
 
 
 class Images:

@@ -8,7 +8,8 @@ reference count when it looks.
 
     3.12+         the dataset is frozen where it is, and looks the same afterwards
     3.10, 3.11    attributes of plain data (list, dict, tuple, str, numbers...) are replaced by
-                  packed, read-only copies: these versions write every count that they touch
+                  packed, read-only copies: these versions write every count that they touch; the
+                  rest of the heap goes to the collector's permanent generation
 
 Workers must be forked. That is PyTorch's default before Python 3.14; from 3.14 on it is the fork
 server, to which the dataset is pickled, a copy for each worker. Forked workers must not use CUDA.
@@ -16,6 +17,7 @@ server, to which the dataset is pickled, a copy for each worker. Forked workers 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import warnings
 from typing import Any
@@ -56,6 +58,9 @@ def share(dataset: Any, *, threads: str = "allow") -> FreezeReport | tuple[PackR
             f"{type(dataset).__name__} has no attribute that can be packed, and this Python counts every reference in "
             f"the object: {', '.join(left) or 'no lists, tuples, dicts or sets'}. Python 3.12 shares any object"
         )
+    # Collections in a worker write to what is tracked: that which was not packed stays out of them.
+    gc.collect()
+    gc.freeze()
     if left:
         warnings.warn(f"workers will copy what could not be packed: {', '.join(left)}", CowfreezeWarning, stacklevel=2)
     return tuple(reports)

@@ -5,14 +5,14 @@
 
 or, without a change of the application (`cowfreeze run` cannot reach uWSGI, which forks in C):
 
-    COWFREEZE_APP=myapp:app uwsgi --module cowfreeze.integrations.uwsgi_app:application ...
+    COWFREEZE_APP=myapp:app uwsgi -M --module cowfreeze.integrations.uwsgi_app:application ...
 
-Settings of uWSGI:
+Options of uWSGI:
 
-    master = true                  replaced workers are forked from a process that serves nothing
-    skip-atexit-teardown = true    atexit handlers run; the tear-down of the interpreter copies pages
-    single-interpreter = true      an application in a sub-interpreter cannot be frozen
-    (no lazy-apps, no lazy)        with them each worker loads the application for itself
+    -M                             workers are forked, and replaced, by a process that serves nothing
+    --skip-atexit-teardown         atexit handlers run; the tear-down of the interpreter copies pages
+    --single-interpreter           an application in a sub-interpreter cannot be frozen
+    (no --lazy-apps, no --lazy)    with them each worker loads the application for itself
 
     interpreter starts, WSGI module is loaded, fork, post_fork_hook, requests
                                   ^ freeze           ^ too late
@@ -73,9 +73,9 @@ def _advice(server: Any) -> list[str]:
     found = []
     if not server.masterpid() and server.numproc > 1:
         found.append(
-            "without master = true worker 1 is the process that the others were forked from, and what it does while "
+            "without -M worker 1 is the process that the others were forked from, and what it does while "
             "it serves copies pages too"
         )
     if not any(server.opt.get(name) for name in _EXITS):
-        found.append("without skip-atexit-teardown = true a worker that ends tears the interpreter down, which copies pages")
+        found.append("without --skip-atexit-teardown a worker that ends tears the interpreter down, which copies pages")
     return found

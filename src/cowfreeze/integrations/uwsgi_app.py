@@ -1,6 +1,6 @@
 """The application that $COWFREEZE_APP names, loaded and frozen for uWSGI.
 
-    COWFREEZE_APP=myapp:app uwsgi --module cowfreeze.integrations.uwsgi_app:application ...
+    COWFREEZE_APP=myapp:app uwsgi -M --module cowfreeze.integrations.uwsgi_app:application ...
 
 Under lazy-apps the application works as it would, and nothing is frozen (see `uwsgi.setup`).
 """
