@@ -56,7 +56,7 @@ def worker(url: str, *options: str, prefix: tuple[str, ...] = (), **environment:
 
 def horse(host: Host, url: str, folder: Path) -> tuple[int, int]:
     """A job that reads: its work horse, and what that had copied at the end of it."""
-    python(ENQUEUE, url, "rq_jobs.read", str(folder))
+    python(ENQUEUE, url, "jobs.read", str(folder))
 
     def done() -> bool:
         assert host.process.poll() is None, host.text()
@@ -93,7 +93,7 @@ def test_work_horses_share_what_was_frozen(tmp_path: Path) -> None:
             plain = measure(host, url, tmp_path / "jobs")
         for options, prefix, environment in (
             ((*OURS, *SETTINGS), (), {}),
-            (OURS, (), {"COWFREEZE_PRELOAD": "rq_jobs,does_not_exist"}),
+            (OURS, (), {"COWFREEZE_PRELOAD": "jobs,does_not_exist"}),
             (SETTINGS, RUN, {}),
         ):
             with worker(url, *options, prefix=prefix, **environment) as host:
@@ -106,7 +106,7 @@ def test_work_horses_share_what_was_frozen(tmp_path: Path) -> None:
 
 def test_wrong_side_names_the_right_place() -> None:
     with _redis.redis() as url, worker(url):
-        answer = python(RESULT, url, python(ENQUEUE, url, "rq_jobs.freeze_here"))
+        answer = python(RESULT, url, python(ENQUEUE, url, "jobs.freeze_here"))
         assert "work horse of RQ" in answer and "cowfreeze.integrations.rq.Worker" in answer, answer
 
 

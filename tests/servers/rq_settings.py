@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-import rq_jobs
+import jobs
 
-JOBS = rq_jobs
+JOBS = jobs

@@ -1,4 +1,4 @@
-"""Jobs of RQ. `read` waits until it has been looked at: a work horse ends with its job."""
+"""Jobs whose process ends with them (RQ, Airflow): `read` waits until it has been looked at."""
 
 from __future__ import annotations
 
