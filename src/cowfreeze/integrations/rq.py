@@ -54,7 +54,7 @@ def __getattr__(name: str) -> Any:
     if name != "Worker":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from rq import Worker as base
+        from rq import Worker as base  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise UnsupportedError("cowfreeze.integrations.rq needs RQ: pip install 'cowfreeze[rq]'") from error
     globals()[name] = found = frozen(base)
