@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 
-COUNT = 80_000
+COUNT = int(os.environ.get("IMAGES", "40000"))
 
 
 class Images:
