@@ -12,7 +12,7 @@ CPYTHON_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-integrations test-matrix test-cpython bench bench-django lint clean
+.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,14 @@ test:  ## build the package and run its tests, without the slow ones
 test-slow:  ## only the tests that need minutes or a lot of memory
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m slow $(PYTEST_ARGS)
 
-test-integrations:  ## the integrations against real servers, whose packages it installs
-	@env=$$(.ci/venv integrations "[test,integrations]" $(PYTHON)) \
+test-integrations:  ## the integrations against the real servers, which it installs where there are packages of them
+	@env=$$(.ci/venv integrations "[test,gunicorn,celery]" $(PYTHON)) && .ci/install-hosts "$$env" \
 	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/test_integrations_*.py $(PYTEST_ARGS)
+
+test-torch:  ## the DataLoader, with a PyTorch that PYTHON has already (Debian's: apt install python3-torch)
+	@env=$$(VENV_ARGS=--system-site-packages .ci/venv torch "[pytest]" $(or $(PYTHON),/usr/bin/python3)) \
+	  && "$$env/bin/python" -c 'import torch' \
+	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/test_integrations_torch.py $(PYTEST_ARGS)
 
 test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
 	@bash .ci/run

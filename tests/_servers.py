@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,8 +55,12 @@ class Host:
 
     def workers(self) -> list[int]:
         """Forked children of the parent that still run."""
-        children = psutil.Process(self.process.pid).children()
-        return sorted(c.pid for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE)
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it ended since it was listed
+                if child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child.pid)
+        return sorted(found)
 
     def wait_for_workers(self, count: int) -> list[int]:
         def there() -> bool:

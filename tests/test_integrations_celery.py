@@ -1,22 +1,21 @@
 """Celery's prefork pool with both kinds of broker: what its workers copy, with and without cowfreeze.
 
-Needs celery and redis (`make test-integrations` installs them) and a redis-server on the PATH.
+Needs celery and redis (`make test-integrations` installs them); a redis-server on the PATH is used if there is one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import _redis
 import pytest
-from _servers import FILES, MIB, Host, free_port, running, wait_for, worst
+from _servers import FILES, MIB, Host, running, wait_for, worst
 
 from cowfreeze import _core
 
@@ -39,19 +38,8 @@ print(*{result.get(timeout=60)[0] for result in results})
 
 @contextlib.contextmanager
 def redis() -> Iterator[dict[str, str]]:
-    server = shutil.which("redis-server")
-    if server is None:
-        pytest.skip("no redis-server on this machine: apt install redis-server")
-    port = free_port()
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        return False
-
-    with running(server, "--port", str(port), "--bind", "127.0.0.1", "--save", ""):
-        wait_for("redis", answers)
-        yield {"TASKS_REDIS": f"redis://127.0.0.1:{port}/0"}
+    with _redis.redis() as url:
+        yield {"TASKS_REDIS": url}
 
 
 def ask(environment: dict[str, str], count: int) -> set[int]:
@@ -111,3 +99,41 @@ def test_workers_share_what_was_frozen(broker: str, tmp_path: Path) -> None:
     for figures in all_of_ours:
         assert worst(figures) <= MOST, figures
         assert worst(figures) * 2 <= worst(plain), (figures, plain)
+
+
+def autoscaled(environment: dict[str, str]) -> tuple[dict[str, dict[int, int]], str]:
+    """The worker that stood at the start, and those that the load made the pool fork."""
+    command = (sys.executable, "-m", "celery", "-A", "tasks", "worker", "--autoscale=3,1", "-l", "info")
+    with running(*command, "--without-gossip", "--without-mingle", environment=environment) as host:
+        host.wait_for_workers(1)
+        load(host, environment)
+        before = host.copied()
+
+        def grown() -> bool:
+            ask(environment, 12)
+            return len(host.workers()) > 1
+
+        wait_for("more workers", grown)
+        load(host, environment)
+        figures = {"before": before, "after": host.copied()}
+        assert len(figures["after"]) > 1
+        print(figures)
+        return figures, host.text()
+
+
+def test_workers_that_autoscale_adds_share_too() -> None:
+    with redis() as environment:
+        plain, _ = autoscaled(environment)
+        ours, text = autoscaled({**environment, "SETUP": "1"})
+    assert "cowfreeze froze" in text
+    assert worst(ours) <= MOST, ours
+    assert worst(ours) * 2 <= worst(plain), (ours, plain)
+
+
+def test_wrong_side_names_the_right_signal(tmp_path: Path) -> None:
+    environment = {"TASKS_FOLDER": str(tmp_path), "WRONG_SIDE": "1"}
+    command = (sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", "1", "-l", "info")
+    with running(*command, "--without-gossip", "--without-mingle", environment=environment) as host:
+        host.wait_for_workers(1)
+        wait_for("the warning", lambda: "celeryd_after_setup" in host.text())
+        assert "worker_process_init" in host.text()

@@ -29,13 +29,18 @@ def plain(*options: str) -> int:
         return worst(measure(host))
 
 
-@immortal
-def test_config_module() -> None:
+@functools.cache
+def explicit() -> int:
     with gunicorn(*OURS) as host:
         figures = measure(host)
         assert "cowfreeze froze" in host.text()
-    assert worst(figures) <= MOST, figures
-    assert worst(figures) * 3 <= plain(), (figures, plain())
+        return worst(figures)
+
+
+@immortal
+def test_config_module() -> None:
+    assert explicit() <= MOST
+    assert explicit() * 3 <= plain(), (explicit(), plain())
 
 
 @immortal
@@ -46,6 +51,8 @@ def test_run_needs_no_configuration() -> None:
         assert host.text().count("cowfreeze run: process") == 1
     assert worst(figures) <= MOST, figures
     assert worst(figures) * 3 <= plain(), (figures, plain())
+    # They differ by chance, a few dozen pages: what a worker answers before it is looked at.
+    assert abs(worst(figures) - explicit()) <= MIB, (figures, explicit())
 
 
 def test_install_keeps_hooks_and_survives_hup() -> None:

@@ -6,62 +6,16 @@ import functools
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import psutil
 import pytest
+from _scripts import copied, ready, respawned, script
 from _servers import FILES, MIB
 
 from cowfreeze import _core
-from cowfreeze.cli._copied import measure_family
 
 MOST = 4 * MIB
 
 immortal = pytest.mark.skipif(not _core.HAS_IMMORTAL, reason="every read copies before 3.12")
-
-
-@contextmanager
-def script(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, str(FILES / arguments[0]), *arguments[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(FILES)},
-    )  # fmt: skip
-    below: list[psutil.Process] = []
-    # A pool that hangs must not hang the tests: its end closes the pipe that is read.
-    watchdog = threading.Timer(90, process.kill)
-    watchdog.start()
-    try:
-        yield process
-        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    finally:
-        watchdog.cancel()
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in below:
-            if child.is_running():
-                child.kill()
-        process.stdout.close()
-
-
-def ready(process: subprocess.Popen[str]) -> list[int]:
-    assert process.stdout is not None
-    word, *pids = process.stdout.readline().split()
-    assert word == "ready"
-    return [int(pid) for pid in pids]
-
-
-def copied(pids: list[int]) -> int:
-    (parent,) = {psutil.Process(pid).ppid() for pid in pids}
-    figures = measure_family(parent, pids)
-    assert all(one.at_most is not None for one in figures.values()), figures
-    return max(one.at_most or 0 for one in figures.values())
 
 
 @functools.cache
@@ -71,10 +25,7 @@ def worst(way: str) -> int:
         pids = ready(process)
         result = copied(pids)
         if "executor" not in way:
-            assert process.stdin is not None
-            process.stdin.write("respawn\n")
-            process.stdin.flush()
-            new = ready(process)
+            new = respawned(process)
             assert len(set(new) - set(pids)) == 1
             result = max(result, copied(new))
         print(f"{way}: {result / MIB:.2f} MiB")

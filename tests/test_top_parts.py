@@ -202,7 +202,10 @@ def test_terabytes_of_reserved_address_space_are_not_read(tmp_path: Path) -> Non
         ("uwsgi --master --module app", "uWSGI", "yes"),
         ("uwsgi --master --lazy-apps", "uWSGI", "no"),
         ("python -m pyspark.daemon pyspark.worker", "PySpark daemon", "maybe"),
+        ("uwsgi -M --lazy --module app", "uWSGI", "no"),
+        ("python -m cowfreeze.integrations.pyspark pyspark.worker", "PySpark daemon", "yes"),
         ("rq worker high", "RQ", "yes"),
+        ("rq worker -w rq.worker.SpawnWorker high", "RQ", "no"),
     ],
 )  # fmt: skip
 def test_hosts_are_recognized(command: str, name: str, benefits: str) -> None:

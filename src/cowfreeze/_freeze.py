@@ -335,10 +335,11 @@ def _check_forked(allow_forked: bool) -> None:
     multiprocessing = sys.modules.get("multiprocessing.process")
     if not forked and multiprocessing is not None:
         forked = multiprocessing.parent_process() is not None
-    if forked:
-        from cowfreeze._wrong_side import right_hook
+    from cowfreeze._wrong_side import right_hook, wrong_side_all_the_same
 
-        advice = right_hook() or (
+    advice = right_hook() if forked else wrong_side_all_the_same()
+    if forked or advice:
+        advice = advice or (
             "Call it in the parent, before the fork. If workers are forked from this process (a "
             "zygote, a fork server), pass allow_forked=True."
         )

@@ -30,6 +30,15 @@ if os.environ.get("SETUP"):
 
     cowfreeze.integrations.celery.setup()
 
+if os.environ.get("WRONG_SIDE"):
+    from celery.signals import worker_process_init
+
+    @worker_process_init.connect
+    def freeze_in_the_worker(**_: object) -> None:
+        import cowfreeze
+
+        cowfreeze.freeze(dry_run=True)
+
 
 @app.task
 def read(number: int) -> tuple[int, int]:

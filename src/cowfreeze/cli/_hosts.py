@@ -113,7 +113,7 @@ _RULES = (
     _rule(
         r"^uwsgi",
         Host("uWSGI", YES, "the application is loaded before the fork unless lazy-apps is set",
-             "cowfreeze.freeze()    # last line of the WSGI module; no lazy-apps"),
+             "cowfreeze.integrations.uwsgi.setup()    # last line of the WSGI module; no lazy-apps"),
     ),
     _rule(
         r"^\[celeryd|^celery|^m:celery",
@@ -121,18 +121,24 @@ _RULES = (
              "cowfreeze.integrations.celery.setup()    # in the module of the Celery application"),
     ),
     _rule(
+        r"^m:cowfreeze\.integrations\.pyspark",
+        Host("PySpark daemon", YES, "cowfreeze's daemon froze what it loaded before it forks"),
+    ),
+    _rule(
         r"^m:pyspark\.daemon|pyspark[./]daemon",
-        Host("PySpark daemon", MAYBE, "workers share what the daemon module loaded", 
-             "--conf spark.python.daemon.module=your_daemon"),
+        Host("PySpark daemon", MAYBE, "workers share what the daemon module loaded, and Spark's own loads next to nothing",
+             "--conf spark.python.daemon.module=cowfreeze.integrations.pyspark"),
     ),
     _rule(
         r"^rq worker|^rqworker|^m:rq\b",
-        Host("RQ", YES, "a process is forked for every job", "cowfreeze.freeze()    # before Worker(queues).work()"),
+        Host("RQ", YES, "a process is forked for every job",
+             "COWFREEZE_PRELOAD=your.jobs rq worker --worker-class cowfreeze.integrations.rq.Worker"),
     ),
     _rule(
         r"^airflow|^m:airflow",
-        Host("Airflow", MAYBE, "tasks are forked only with the start method fork",
-             "AIRFLOW__CORE__MP_START_METHOD=fork"),
+        Host("Airflow", MAYBE, "workers share what a fork server preloads; from Python 3.14 on that is the default, and empty",
+             "AIRFLOW__CORE__MP_START_METHOD=forkserver AIRFLOW__CORE__MP_FORKSERVER_PRELOAD=airflow,"
+             "airflow.executors.local_executor,cowfreeze.integrations.forkserver"),
     ),
     _rule(
         r"^dramatiq|^m:dramatiq",
@@ -158,8 +164,10 @@ def identify(command: Sequence[str], name: str = "") -> Host | None:
         return None
     if host.name == "gunicorn" and "--preload" in text:
         return Host("gunicorn", YES, "the application is loaded before the fork", host.remedy)
-    if host.name == "uWSGI" and "lazy-apps" in text:
-        return Host("uWSGI", NO, "lazy-apps loads the application in each worker", "remove lazy-apps")
+    if host.name == "uWSGI" and (found := re.search(r"--(lazy(-apps)?)\b", text)):
+        return Host("uWSGI", NO, f"{found[1]} loads the application in each worker", f"remove {found[1]}")
+    if host.name == "RQ" and (found := re.search(r"(?:-w|--worker-class)[ =]\S*\b(SimpleWorker|SpawnWorker)", text)):
+        return Host("RQ", NO, f"{found[1]} forks no process for a job", "rq worker without --worker-class")
     if host.name == "Celery" and (found := re.search(r"(?:-P|--pool)[ =](solo|threads|gevent|eventlet)", text)):
         return Host("Celery", NO, f"the pool {found[1]} does not fork", "celery worker --pool prefork ...")
     return host

@@ -8,6 +8,11 @@ used: `pip install cowfreeze` brings none of them.
     multiprocessing   forkserver_context("your.data"), check_preload(context)
     forkserver        the last entry of a preload list
     concurrent        process_pool_executor(preload=["your.data"])
+    uwsgi             setup() as the last line of the WSGI module; uwsgi_app: without a change of it
+    rq                rq worker --worker-class cowfreeze.integrations.rq.Worker
+    torch             data_loader(dataset, num_workers=8)
+    pyspark           spark.python.daemon.module=cowfreeze.integrations.pyspark
+    tornado           fork_processes(4)
 """
 
 from __future__ import annotations

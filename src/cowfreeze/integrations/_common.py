@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import os
 import warnings
 from collections.abc import Callable
 
@@ -46,3 +48,18 @@ def one_line(report: FreezeReport) -> str:
 def new_objects() -> int:
     """How many containers the collector knows that were not frozen. Only writes their counts."""
     return len(gc.get_objects())
+
+
+def preload() -> list[str]:
+    """Import the modules that COWFREEZE_PRELOAD names, separated by commas or spaces.
+
+    Returns:
+        One line for each that cannot be imported. The host goes on: its workers will say more.
+    """
+    failed = []
+    for name in os.environ.get("COWFREEZE_PRELOAD", "").replace(",", " ").split():
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            failed.append(f"cowfreeze: COWFREEZE_PRELOAD: {name} is not shared: {type(error).__name__}: {error}")
+    return failed

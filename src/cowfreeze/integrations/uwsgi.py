@@ -1,0 +1,81 @@
+"""uWSGI: freeze when the application is loaded, in the process that forks the workers.
+
+    import cowfreeze.integrations.uwsgi       # last lines of the WSGI module
+    cowfreeze.integrations.uwsgi.setup()
+
+or, without a change of the application (`cowfreeze run` cannot reach uWSGI, which forks in C):
+
+    COWFREEZE_APP=myapp:app uwsgi -M --module cowfreeze.integrations.uwsgi_app:application ...
+
+Options of uWSGI:
+
+    -M                             workers are forked, and replaced, by a process that serves nothing
+    --skip-atexit-teardown         atexit handlers run; the tear-down of the interpreter copies pages
+    --single-interpreter           an application in a sub-interpreter cannot be frozen
+    (no --lazy-apps, no --lazy)    with them each worker loads the application for itself
+
+    interpreter starts, WSGI module is loaded, fork, post_fork_hook, requests
+                                  ^ freeze           ^ too late
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+from cowfreeze._errors import CowfreezeWarning
+from cowfreeze._freeze import FreezeReport
+from cowfreeze.integrations._common import freeze_for
+
+_LAZY = ("lazy-apps", "lazy")
+_EXITS = ("skip-atexit-teardown", "skip-atexit")
+
+
+def setup() -> FreezeReport | None:
+    """Freeze the whole heap; call it in the last line of the WSGI module.
+
+    Returns:
+        The report. None if nothing was frozen: elsewhere than in uWSGI, silently, so that the
+        module can be imported by tests and other servers; in a worker of uWSGI and with lazy-apps
+        with a CowfreezeWarning.
+    """
+    server = sys.modules.get("uwsgi")  # exists only inside of uWSGI
+    if server is None or not hasattr(server, "worker_id"):
+        return None
+    refusal = why_not(server)
+    if refusal:
+        warnings.warn(refusal, CowfreezeWarning, stacklevel=2)
+        return None
+    for advice in _advice(server):
+        server.log(f"cowfreeze: {advice}")
+    return freeze_for("uWSGI", server.log)
+
+
+def why_not(server: Any) -> str:
+    """Why nothing must be frozen in this process of uWSGI; "" if it is the right one."""
+    lazy = next((name for name in _LAZY if server.opt.get(name)), None)
+    if lazy is not None:
+        return (
+            f"uWSGI runs with {lazy}: each worker loads the application for itself, so there is nothing to share and "
+            f"nothing was frozen. Remove {lazy}"
+        )
+    if server.worker_id() > 0:
+        return (
+            "cowfreeze.integrations.uwsgi.setup() was called in a worker of uWSGI, where freezing copies the whole "
+            "heap: nothing was frozen. Call it in the last line of the WSGI module, not in post_fork_hook or @postfork"
+        )
+    return ""
+
+
+def _advice(server: Any) -> list[str]:
+    """Settings that cost memory, one sentence each."""
+    found = []
+    if not server.masterpid() and server.numproc > 1:
+        found.append(
+            "without -M worker 1 is the process that the others were forked from, and what it does while "
+            "it serves copies pages too"
+        )
+    if not any(server.opt.get(name) for name in _EXITS):
+        found.append("without --skip-atexit-teardown a worker that ends tears the interpreter down, which copies pages")
+    return found
