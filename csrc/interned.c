@@ -106,12 +106,12 @@ find_range(const search *s, uintptr_t address, size_t size)
 
 /* Does WORD look like a pointer to a dict? Only its type and its length are
  * read: it may be a freed one. */
-static bool
+CF_READS_ANY_WORD static bool
 is_maybe_dict(const search *s, uintptr_t word)
 {
     return word != 0 && word % sizeof(void *) == 0
            && find_range(s, word, sizeof(PyDictObject)) != NULL
-           && Py_TYPE((PyObject *)word) == &PyDict_Type;
+           && ((PyObject *)word)->ob_type == &PyDict_Type;
 }
 
 static int
