@@ -94,6 +94,14 @@ def test_a_proc_that_hides_other_processes() -> None:
     assert result["copied"] is not None or result["reasons"]
 
 
+def test_alarms_all_the_time() -> None:
+    """No call of ours gives up with EINTR: freeze, pack, workers, explain and trap."""
+    result = with_rights("alarms")
+    check_all(result)
+    assert result["copied"] is not None and result["explained"], result["reasons"]
+    assert result["trap"] in ("perf", "mprotect")
+
+
 # --- output files ---------------------------------------------------------------------
 
 

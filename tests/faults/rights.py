@@ -1,6 +1,7 @@
 """Gives up rights as asked, runs the main operations, and prints how each ended as JSON.
 
-Kinds: user, changed, undumpable, namespace, filter, "old filter", hidepid.
+Kinds: user, changed, undumpable, namespace, filter, "old filter", hidepid;
+and "alarms", which takes nothing away but time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ctypes
 import json
 import os
 import platform
+import signal
 import struct
 import sys
 from typing import Any
@@ -72,6 +74,10 @@ def give_up(kind: str) -> None:
         forbid(LIKE_CONTAINERS, 1)
     elif kind == "old filter":
         forbid(("memfd_create", "pidfd_open"), 1)
+    elif kind == "alarms":
+        # Each system call that can be interrupted is, in this process and not in its children.
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
     elif kind == "hidepid":
         call("unshare", CLONE_NEWNS)
         call("mount", b"none", b"/", None, MS_REC_PRIVATE, None)
@@ -117,6 +123,7 @@ def main() -> None:
             data["rows"][5].append(1)
 
     how = ended(under_trap)
+    signal.setitimer(signal.ITIMER_REAL, 0)  # the handler goes when the interpreter ends
     left = [f"descriptor {fd}" for fd in sorted(os.listdir("/proc/self/fd")) if fd not in before]
     try:
         left.append(f"child {os.waitpid(-1, os.WNOHANG | 0x40000000)}")
