@@ -114,7 +114,8 @@ is_maybe_dict(const search *s, uintptr_t word)
            && ((PyObject *)word)->ob_type == &PyDict_Type;
 }
 
-static int
+/* Every word behind the interpreter's state, whatever lies there. */
+CF_READS_ANY_WORD static int
 collect_candidates(search *s)
 {
     uintptr_t start = (uintptr_t)PyInterpreterState_Get();
@@ -138,7 +139,7 @@ collect_candidates(search *s)
 }
 
 /* Intern new strings and see which dict grew by them. */
-static PyObject **
+CF_READS_ANY_WORD static PyObject **
 probe(const search *s)
 {
     PyObject *probes[N_PROBES] = {NULL};
