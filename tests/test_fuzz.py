@@ -19,7 +19,7 @@ import pytest
 
 from cowfreeze import _core
 from cowfreeze._sizes import format_size, parse_size
-from cowfreeze.cli import _cgroup, _proc, main
+from cowfreeze.cli import _proc, main
 
 INTERESTING = (
     b"", b"\0", b"\n", b" ", b":", b"-", b"-1", b"0", b"kB", b" kB", b"\xff", "²".encode(), "٣".encode(),

@@ -16,7 +16,8 @@ PER_ROUND = 16 << 10  # of small counts: one page that the allocator keeps is mu
 
 
 def load(what: str, count: int, seconds: float = 3600) -> dict[str, Any]:
-    command = [sys.executable, "-X", "faulthandler", str(SCRIPT), what, "--count", str(count), "--seconds", str(seconds)]
+    limits = ["--count", str(count), "--seconds", str(seconds)]
+    command = [sys.executable, "-X", "faulthandler", str(SCRIPT), what, *limits]
     done = subprocess.run(command, capture_output=True, text=True, timeout=7200)
     assert done.returncode == 0, f"{describe_status(done.returncode)}\n{done.stderr[-3000:]}"
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

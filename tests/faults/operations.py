@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from faults import Operation, shim
+
 import cowfreeze
 from cowfreeze._workers.run import Worker
-from faults import Operation, shim
 
 
 class Point:
