@@ -68,7 +68,6 @@ def check(result: dict[str, Any]) -> None:
         ("freeze_heap", SYSTEM, 1, 40, 8),
         ("pack", SYSTEM, 1, 17, 3),
         ("clone", "malloc", 1, 5, 1),
-        ("trap_mprotect", SYSTEM, 2, 130, 16),
         ("trap_any", SYSTEM, 1, 40, 5),
         ("fork_workers", SYSTEM, 2, 44, 7),
         ("explain", SYSTEM, 40, 200, 60),
