@@ -10,9 +10,10 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CPYTHON_ARGS ?=
 DEMO_ARGS ?=
+LOAD_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean
+.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean test-faults test-asan analyze load
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,19 @@ test:  ## build the package and run its tests, without the slow ones
 
 test-slow:  ## only the tests that need minutes or a lot of memory
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m slow $(PYTEST_ARGS)
+
+test-faults:  ## every n-th call of the C library fails, in every operation (hours)
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) \
+	  && "$$env/bin/python" -X faulthandler -m pytest tests/test_faults.py -m 'slow or not slow' $(PYTEST_ARGS)
+
+test-asan:  ## the tests on builds with UndefinedBehaviorSanitizer and AddressSanitizer
+	@PYTEST_ARGS="$(PYTEST_ARGS)" bash .ci/asan $(PYTHON)
+
+analyze:  ## gcc's static analyzer and all warnings as errors over csrc/
+	@bash .ci/analyze $(PYTHON)
+
+load:  ## a million forks from a frozen parent (LOAD_ARGS="forks --count N", or kills, freezes, rounds)
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" tests/faults/load.py $(or $(LOAD_ARGS),forks --count 1000000)
 
 test-integrations:  ## the integrations against the real servers, which it installs where there are packages of them
 	@env=$$(.ci/venv integrations "[test,gunicorn,celery]" $(PYTHON)) && .ci/install-hosts "$$env" \

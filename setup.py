@@ -2,7 +2,8 @@
 
 Environment:
     COWFREEZE_DEBUG=1      keep the C assertions and run the validators at phase borders
-    COWFREEZE_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer
+    COWFREEZE_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer; or names of sanitizers,
+                           for example "undefined"
     COWFREEZE_WERROR=1     warnings are errors (CI)
 """
 
@@ -50,8 +51,10 @@ define: list[tuple[str, str | None]] = []
 if os.environ.get("COWFREEZE_DEBUG") == "1":
     undef.append("NDEBUG")
     define.append(("COWFREEZE_DEBUG", "1"))
-if os.environ.get("COWFREEZE_SANITIZE") == "1":
-    sanitize = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+sanitizers = os.environ.get("COWFREEZE_SANITIZE")
+if sanitizers:
+    sanitizers = "address,undefined" if sanitizers == "1" else sanitizers
+    sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     compile_args += sanitize
     link_args += sanitize
 if os.environ.get("COWFREEZE_WERROR") == "1":

@@ -29,6 +29,8 @@
 #define _GNU_SOURCE /* sbrk */
 #include "chunks.h"
 
+#include "mem.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -61,12 +63,10 @@ typedef struct {
 extern statistics cf_mallinfo2(void) __asm__("mallinfo2") __attribute__((weak));
 
 /* The second word of the chunk that BLOCK is in: size and flags. */
-static size_t
+CF_READS_ANY_WORD static size_t
 chunk_word(const void *block)
 {
-    size_t word;
-    memcpy(&word, (const void *)((uintptr_t)block - sizeof(size_t)), sizeof(word));
-    return word;
+    return *(const size_t *)((uintptr_t)block - sizeof(size_t));
 }
 
 /* NULL if malloc is glibc's and this thread allocates from the main heap, else what is

@@ -106,15 +106,16 @@ find_range(const search *s, uintptr_t address, size_t size)
 
 /* Does WORD look like a pointer to a dict? Only its type and its length are
  * read: it may be a freed one. */
-static bool
+CF_READS_ANY_WORD static bool
 is_maybe_dict(const search *s, uintptr_t word)
 {
     return word != 0 && word % sizeof(void *) == 0
            && find_range(s, word, sizeof(PyDictObject)) != NULL
-           && Py_TYPE((PyObject *)word) == &PyDict_Type;
+           && ((PyObject *)word)->ob_type == &PyDict_Type;
 }
 
-static int
+/* Every word behind the interpreter's state, whatever lies there. */
+CF_READS_ANY_WORD static int
 collect_candidates(search *s)
 {
     uintptr_t start = (uintptr_t)PyInterpreterState_Get();
@@ -138,7 +139,7 @@ collect_candidates(search *s)
 }
 
 /* Intern new strings and see which dict grew by them. */
-static PyObject **
+CF_READS_ANY_WORD static PyObject **
 probe(const search *s)
 {
     PyObject *probes[N_PROBES] = {NULL};

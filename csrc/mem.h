@@ -9,6 +9,11 @@
 
 #include <stddef.h>
 
+/* For a function that looks at words which are nobody's object: a chunk's header in front of a
+ * block of malloc, whatever a word that may be a pointer points to. Its caller has made sure that
+ * they are mapped; AddressSanitizer would call it an overflow. */
+#define CF_READS_ANY_WORD __attribute__((no_sanitize("address")))
+
 /* SIZE bytes of zeroed memory, or NULL. */
 void *cf_mem_map(size_t size);
 

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cowfreeze._errors import CowfreezeError
+from cowfreeze._files import write_whole
 
 if TYPE_CHECKING:
     from cowfreeze._explain import Explanation
@@ -38,8 +39,7 @@ def save(explanation: Explanation, file: str | os.PathLike[str], form: str | Non
     if form == "html":
         from cowfreeze._picture.html import page_text
 
-        with open(file, "w", encoding="utf-8") as out:
-            out.write(page_text(picture))
+        write_whole(file, page_text(picture))
     else:
         from cowfreeze._picture.image import write_image
 

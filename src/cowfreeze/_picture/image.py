@@ -8,8 +8,10 @@ left alone.
 from __future__ import annotations
 
 import dataclasses
+import io
 from typing import Any
 
+from cowfreeze._files import write_whole
 from cowfreeze._layout import ARENA
 from cowfreeze._picture.groups import FROZEN, GROUPS, SHARED
 from cowfreeze._picture.model import Band, PageMap
@@ -47,7 +49,9 @@ def write_image(picture: PageMap, file: str, form: str) -> None:
         axes.imshow(image, interpolation="none" if form == "png" else "nearest", aspect="auto")
         axes.set_axis_off()
         top += rows + 12
-    figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=form, metadata={"Date": None} if form == "svg" else None)
+    write_whole(file, drawn.getvalue())
 
 
 def _share(part: int, whole: int) -> str:

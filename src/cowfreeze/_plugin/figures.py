@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from cowfreeze._files import write_whole
 from cowfreeze._plugin.result import CowResult
 from cowfreeze._sizes import format_size
 
@@ -87,9 +88,7 @@ def save(config: pytest.Config, measured: dict[str, dict[str, Any]]) -> Path:
         }
     file = path(config)
     text = json.dumps(everything, indent=2, sort_keys=True) + "\n"
-    spare = file.with_name(f"{file.name}.{os.getpid()}")
-    spare.write_text(text, encoding="utf-8")
-    spare.replace(file)  # a reader never sees half of it
+    write_whole(file, text)
     return file
 
 

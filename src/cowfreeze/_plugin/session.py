@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cowfreeze._files import write_whole
 from cowfreeze._plugin import figures, isolated, marker, settings
 from cowfreeze._plugin.settings import WrongSetting
 from cowfreeze._tables import UNKNOWN, count_cell, size_cell
@@ -105,7 +106,7 @@ class Session:
             "tests": [{"nodeid": name, **measured} for name, measured in self._measured],
         }
         try:
-            file.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+            write_whole(file, json.dumps(content, indent=2, default=str) + "\n")
         except OSError as error:
             raise pytest.UsageError(f"--cow-report={self._form}: {error}") from None
         self._notes.append(f"{len(self._measured)} measurements written to {file}")

@@ -98,6 +98,11 @@ def _ending(run: Run, worker: Worker, figures: Figures) -> Ending:
     if END in worker.messages:
         return _told_ending(run, worker)
     code = worker.exitcode
+    if worker.channel_error and figures.stage != Mailbox.TOLD:
+        return Ending(
+            report.VANISHED,
+            f"ended because the parent could not read from it: {worker.channel_error}",
+        )
     if code is not None and code < 0:
         text = f"killed by {signal_name(-code)}"
         if code == -signal.SIGKILL:
@@ -113,6 +118,8 @@ def _ending(run: Run, worker: Worker, figures: Figures) -> Ending:
         return Ending(report.KILLED, text)
     if figures.stage == Mailbox.TOLD:
         outcome, _, status = figures.text.partition(": ")
+        if worker.channel_error and outcome == report.RESULT_LOST:
+            status = f"returned, but the parent could not read from it: {worker.channel_error}"
         return Ending(outcome, status)
     if figures.stage == Mailbox.BROKEN:
         return Ending(report.VANISHED, f"broke off outside of the target: {figures.text}")

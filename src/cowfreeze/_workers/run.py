@@ -27,6 +27,7 @@ from cowfreeze._workers.processes import (
     POLL_SECONDS,
     descendants,
     end_family,
+    error_text,
     flush_streams,
     fork,
     open_pidfd,
@@ -52,6 +53,7 @@ class Worker:
         self.buffer = bytearray()
         self.parsed = 0
         self.messages: dict[bytes, bytes] = {}
+        self.channel_error = ""  # why nothing more can be read from it
         self.ended = False
         self.exitcode: int | None = None
         self.core_dumped = False
@@ -78,7 +80,11 @@ class Worker:
                 data = self.here.recv(_RECV_BYTES)
             except BlockingIOError:
                 return True
-            except OSError:
+            except OSError as error:
+                # It would wait for its release for ever: the kernel says to it that we are gone.
+                self.channel_error = error_text(error)
+                with contextlib.suppress(OSError):
+                    self.here.shutdown(socket.SHUT_RDWR)
                 return False
             if not data:
                 return False

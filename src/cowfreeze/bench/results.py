@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cowfreeze._errors import CowfreezeError
+from cowfreeze._files import write_whole
 from cowfreeze.bench.metrics import BYTE, COUNT, METRICS, SECOND
 
 FORMAT = 1
@@ -196,10 +196,8 @@ def _pyperf(result: BenchResult) -> Iterator[dict[str, Any]]:
 
 def save(result: BenchResult, path: str) -> None:
     """Write the file in one step: an interrupt leaves the old one or the new one."""
-    temporary = f"{path}.{os.getpid()}.part"
     try:
-        Path(temporary).write_text(to_json(result), encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, to_json(result))
     except OSError as error:
         raise CowfreezeError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -131,7 +131,12 @@ def read_status(pid: int, proc: Path = PROC) -> dict[str, str]:
 def status_bytes(status: dict[str, str], key: str) -> int | None:
     """A "123 kB" line of a status file in bytes, None if it is not there."""
     number = status.get(key, "").split()
-    return int(number[0]) * KIB if number and number[0].isdigit() else None
+    return int(number[0]) * KIB if number and _is_figure(number[0]) else None
+
+
+def _is_figure(text: str) -> bool:
+    """Will int() take it? str.isdigit() alone also says yes to "²", and int() has a limit of digits."""
+    return text.isascii() and text.isdigit() and len(text) <= 20
 
 
 def read_memory(pid: int, proc: Path = PROC) -> Memory:
@@ -143,7 +148,7 @@ def read_memory(pid: int, proc: Path = PROC) -> Memory:
     for line in _read(pid, name, proc).splitlines():
         key, colon, rest = line.partition(":")
         number, _, unit = rest.strip().partition(" ")
-        if colon and unit == "kB" and number.isdigit():
+        if colon and unit == "kB" and _is_figure(number):
             sums[key] = sums.get(key, 0) + int(number) * KIB
     if "Rss" not in sums or "Pss" not in sums:
         raise Unreadable(f"process {pid} has no memory of its own: it has ended, or belongs to the kernel")
