@@ -13,6 +13,7 @@ Other kinds (ini, json, no name) are not code. A comment before a block changes 
 
 `serve=` runs the block in the background, asks that address until it answers, prints the answer
 and stops it. Port 8000 is replaced by a free one everywhere, because suites run side by side.
+`before="..."` is put in front of a block that shows only a part of a program.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def run_page(page: Path, folder: Path) -> list[str]:
     skipped, printed, ran = [], "", False
     for block in blocks(page):
         where = f"{page.name}:{block.line}"
-        text = block.text.replace(f":{PORT}", f":{port}")
+        text = "\n".join(filter(None, [block.options.get("before"), block.text])).replace(f":{PORT}", f":{port}")
         if why := block.reason_to_skip():
             skipped.append(f"{where}: {why}")
             ran = ran and block.kind == "text"

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the tests stand alone, without the documentation")
 
-ALWAYS = {"tutorial.md", "choose.md"}
-PAGES = sorted([ROOT / "README.md", DOCS / "tutorial.md", *(DOCS / "howto").glob("*.md")])
+ALWAYS = {"README.md", "tutorial.md", "choose.md"}
+README = ROOT / "README.md"
+PAGES = sorted([README, DOCS / "tutorial.md", *(DOCS / "howto").glob("*.md")])
 CODE = {"sh", "python"}
 
 
@@ -62,6 +63,49 @@ def test_lines_are_compared_in_order() -> None:
     assert missing_line("b\na\n", "a\nb\n") == "a"
     assert shape("7.5 MiB   0 pages") == "# #"
     assert Block("sh", "", "", 1, {"needs": "no_such_module"}).reason_to_skip()
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """The rows of all tables of a Markdown TEXT, by column."""
+    found = []
+    columns: list[str] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            columns = []
+        elif not columns:
+            columns = cells
+        elif not set(line) <= set("|-: "):
+            found.append(dict(zip(columns, cells, strict=True)))
+    return found
+
+
+def test_measured_table_is_that_of_its_result_file() -> None:
+    text = README.read_text()
+    result = re.search(r"\((bench/results/[\w.-]+\.md)\)", text)
+    assert result is not None
+    measured = (ROOT / result[1]).read_text()
+    shown = [row for row in rows(text) if "mode" in row]
+    assert len(shown) >= 5
+    for row in shown:
+        assert any(row.items() <= other.items() for other in rows(measured)), row
+    command = re.search(r"^cowfreeze bench .*$", text, re.M)
+    assert command is not None and command[0] in measured.splitlines()
+
+
+def test_readme_has_the_order_of_its_first_screen() -> None:
+    """What it is, how, measured, gunicorn, in a program, set-up, versions, when not, links."""
+    text = README.read_text()
+    marks = [
+        "# cowfreeze", "Freezes Python objects", "After a fork", "| mode |", "cowfreeze bench ",
+        "preload_app = True", "fork_workers(", "assert_shared()", "make demo", "make test",
+        "| CPython 3.12", "## When not to use it", "**Frozen objects are never freed.**", "docs/tutorial.md",
+    ]  # fmt: skip
+    positions = [text.index(mark) for mark in marks]
+    assert positions == sorted(positions)
+    code = {block.title or block.kind: block.text for block in blocks(README)}
+    assert len(code["gunicorn.conf.py"].splitlines()) == 8
+    assert len(code["python"].splitlines()) == 6
 
 
 DOCUMENTS = sorted(
