@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 import cowfreeze  # noqa: E402
 
-dataset = Annotations(60_000)
+dataset = Annotations(150_000)
 
 
 def measure(way: str) -> None:
