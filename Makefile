@@ -73,7 +73,7 @@ lint:  ## mypy --strict and ruff over the Python files
 	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze src/pytest_cowfreeze bench \
 	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" tests/typed/sample.py \
 	  && "$$env/bin/python" -m mypy.stubtest --ignore-disjoint-bases --allowlist .ci/stubtest-allowed cowfreeze._core \
-	  && "$$env/bin/ruff" check --line-length 120 src tests bench
+	  && "$$env/bin/ruff" check src tests bench docs .ci
 
 clean:  ## remove environments, caches and everything that was built
 	rm -rf build dist .cache .venv-* .pytest_cache .mypy_cache .ruff_cache src/cowfreeze/_core.c src/*.egg-info
