@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 
 # Files of the repository that are pages of the site.
 PAGES = {
+    "README.md": "overview.md",
     "csrc/README.md": "internals/c-files.md",
     "CONTRIBUTING.md": "internals/contributing.md",
     "CHANGELOG.md": "reference/changelog.md",
