@@ -12,8 +12,8 @@ CPYTHON_ARGS ?=
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-integrations test-docs test-matrix test-cpython test-wheel bench bench-django \
-	docs sdist wheel wheels lint clean
+.PHONY: help demo test test-slow test-integrations test-matrix test-cpython bench bench-django lint clean
+.PHONY: test-docs test-wheel docs sdist wheel wheels
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,16 +31,16 @@ test-integrations:  ## the integrations against real servers, whose packages it 
 	@env=$$(.ci/venv integrations "[test,integrations]" $(PYTHON)) \
 	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/test_integrations_*.py $(PYTEST_ARGS)
 
-test-docs:  ## every code block of tutorial, how-to pages and README, and the examples, with their servers
-	@env=$$(.ci/venv integrations "[test,integrations]" $(PYTHON)) \
-	  && "$$env/bin/python" -X faulthandler -m pytest -rs tests/test_docs.py tests/test_examples.py $(PYTEST_ARGS)
-
 test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
 	@bash .ci/run
 
 test-cpython:  ## CPython's own tests on a frozen heap, all files, both modes (an hour)
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && for mode in frozen children; do \
 	  "$$env/bin/python" tests/cpython/run.py --mode $$mode $(CPYTHON_ARGS) || exit 1; done
+
+test-docs:  ## every code block of tutorial, how-to pages and README, and the examples, with their servers
+	@env=$$(.ci/venv test-docs "[test,gunicorn,celery]" $(PYTHON)) \
+	  && "$$env/bin/python" -X faulthandler -m pytest -rs tests/test_docs.py tests/test_examples.py $(PYTEST_ARGS)
 
 test-wheel:  ## build a wheel from the sdist and run the tests from it, in an environment without a compiler
 	@bash .ci/wheel test $(PYTHON)

@@ -4,6 +4,7 @@
   the site; they are not copied, so that there is one text.
 * A link to a file outside of docs/ works where the repository is read. The site does not have that
   file: its name is left as text.
+* A public name that neither page of the reference lists is added to the API, so that none is missing.
 * The help of every command stands in the command line's reference, as the program prints it.
 """
 
@@ -24,6 +25,7 @@ PAGES = {
     "CHANGELOG.md": "reference/changelog.md",
 }
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+MORE = "<!-- public names that stand on no page are put here -->"
 HELP = "<!-- the help of every command is put here -->"
 
 
@@ -55,9 +57,21 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     if HELP in markdown:
         markdown = markdown.replace(HELP, _help())
+    markdown = markdown.replace(MORE, _more() if MORE in markdown else "")
     # Code is left alone: what looks like a link there is none.
     parts = re.split(r"(^```.*?^```$|`[^`\n]+`(?!\]))", markdown, flags=re.M | re.S)
     return "".join(part if part.startswith("```") else LINK.sub(relink, part) for part in parts)
+
+
+def _more() -> str:
+    import cowfreeze
+
+    listed = set()
+    for page in ("api", "report"):
+        with open(f"docs/reference/{page}.md", encoding="utf-8") as file:
+            listed |= set(re.findall(r"^::: cowfreeze\.(\w+)$", file.read(), re.M))
+    names = sorted(set(cowfreeze.__all__) - listed)
+    return "\n\n".join(["## More", *(f"::: cowfreeze.{name}" for name in names)]) if names else ""
 
 
 def _help() -> str:
