@@ -13,7 +13,6 @@ DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-integrations test-matrix test-cpython bench bench-django lint clean
-.PHONY: test-docs test-wheel docs sdist wheel wheels
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +36,8 @@ test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
 test-cpython:  ## CPython's own tests on a frozen heap, all files, both modes (an hour)
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && for mode in frozen children; do \
 	  "$$env/bin/python" tests/cpython/run.py --mode $$mode $(CPYTHON_ARGS) || exit 1; done
+
+.PHONY: test-docs test-wheel docs sdist wheel wheels
 
 test-docs:  ## every code block of tutorial, how-to pages and README, and the examples, with their servers
 	@env=$$(.ci/venv test-docs "[test,gunicorn,celery]" $(PYTHON)) \
