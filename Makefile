@@ -70,7 +70,7 @@ bench-django:  ## what workers of a Django application copy: plain fork, gc.free
 	  && "$$env/bin/python" bench/bench_django.py $(BENCH_ARGS)
 
 lint:  ## mypy --strict and ruff over the Python files
-	@env=$$(.ci/venv lint "[pytest]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
+	@env=$$(.ci/venv lint "[pytest,plot]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
 	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze src/pytest_cowfreeze bench \
 	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" tests/typed/sample.py \
 	  && "$$env/bin/python" -m mypy.stubtest --ignore-disjoint-bases --allowlist .ci/stubtest-allowed cowfreeze._core \
