@@ -56,6 +56,30 @@ test-cpython:  ## CPython's own tests on a frozen heap, all files, both modes (a
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && for mode in frozen children; do \
 	  "$$env/bin/python" tests/cpython/run.py --mode $$mode $(CPYTHON_ARGS) || exit 1; done
 
+.PHONY: test-docs test-wheel docs sdist wheel wheels
+
+test-docs:  ## every code block of tutorial, how-to pages and README, and the examples, with their servers
+	@env=$$(.ci/venv test-docs "[test,gunicorn,celery]" $(PYTHON)) \
+	  && "$$env/bin/python" -X faulthandler -m pytest -rs tests/test_docs.py tests/test_examples.py $(PYTEST_ARGS)
+
+test-wheel:  ## build a wheel from the sdist and run the tests from it, in an environment without a compiler
+	@bash .ci/wheel test $(PYTHON)
+
+docs:  ## the documentation as a site in build/site; warnings are errors
+	@env=$$(.ci/venv docs "[docs]" $(PYTHON)) \
+	  && NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true "$$env/bin/mkdocs" build --strict --quiet --clean \
+	  && echo "build/site/index.html"
+
+sdist:  ## the source distribution, in dist/
+	@bash .ci/wheel sdist $(PYTHON)
+
+wheel:  ## a wheel for one interpreter, built from the sdist, in dist/
+	@bash .ci/wheel build $(PYTHON)
+
+wheels:  ## manylinux and musllinux wheels for all versions (cibuildwheel; needs a container engine)
+	@env=$$(.ci/venv wheels "" $(PYTHON)) && "$$env/bin/python" -m pip install -q cibuildwheel \
+	  && "$$env/bin/python" -m cibuildwheel --platform linux --output-dir dist
+
 bench:  ## what freezing costs, against one collection of the same graph
 	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/python" bench/bench_freeze.py $(BENCH_ARGS)
 
@@ -65,9 +89,11 @@ bench-django:  ## what workers of a Django application copy: plain fork, gc.free
 	  && "$$env/bin/python" bench/bench_django.py $(BENCH_ARGS)
 
 lint:  ## mypy --strict and ruff over the Python files
-	@env=$$(.ci/venv lint "[pytest]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
+	@env=$$(.ci/venv lint "[pytest,plot]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
 	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze src/pytest_cowfreeze bench \
-	  && "$$env/bin/ruff" check --line-length 120 src tests bench
+	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" tests/typed/sample.py \
+	  && "$$env/bin/python" -m mypy.stubtest --ignore-disjoint-bases --allowlist .ci/stubtest-allowed cowfreeze._core \
+	  && "$$env/bin/ruff" check src tests bench docs .ci
 
 clean:  ## remove environments, caches and everything that was built
 	rm -rf build dist .cache .venv-* .pytest_cache .mypy_cache .ruff_cache src/cowfreeze/_core.c src/*.egg-info

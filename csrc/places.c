@@ -250,6 +250,19 @@ find_in_heap(cf_places *places, uintptr_t address, cf_place *place)
     }
 }
 
+/* dladdr with the symbol's size, which only glibc tells. Elsewhere (musl) SYMBOL stays NULL: the library has
+ * a name and its variables have none, because a name without an end would claim what lies behind it. */
+static int
+find_symbol(uintptr_t address, Dl_info *info, const ElfW(Sym) **symbol)
+{
+#ifdef __GLIBC__
+    return dladdr1((void *)address, info, (void **)symbol, RTLD_DL_SYMENT);
+#else
+    (void)symbol;
+    return dladdr((void *)address, info);
+#endif
+}
+
 /* The variable of a library at ADDRESS, if there is one. */
 static bool
 find_variable(cf_places *places, uintptr_t address, cf_place *place)
@@ -260,8 +273,7 @@ find_variable(cf_places *places, uintptr_t address, cf_place *place)
     }
     Dl_info info;
     const ElfW(Sym) *symbol = NULL;
-    if (places->lookups++ > MAX_LOOKUPS
-        || dladdr1((void *)address, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0) {
+    if (places->lookups++ > MAX_LOOKUPS || find_symbol(address, &info, &symbol) == 0) {
         return false;
     }
     place->kind = CF_PLACE_LIBRARY;

@@ -59,6 +59,6 @@ def iter_clone(seq: Any, *path: Any) -> Iterator[Any]:
         path: leads to the list or tuple; nothing: ``seq`` itself.
 
     Raises:
-        As ``clone``, when the element is asked for.
+        Exception: as ``clone``, when the element is asked for.
     """
     return _core.CloneIterator(seq, path)

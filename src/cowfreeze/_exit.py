@@ -141,7 +141,7 @@ def _flush() -> bool:
     return done
 
 
-class fast_exit_guard(contextlib.ContextDecorator):  # noqa: N801: it is used like a function
+class fast_exit_guard(contextlib.ContextDecorator):  # noqa: N801  # it is used like a function
     """A forked process that leaves this block, or the decorated function, ends there.
 
     For workers that somebody else forks and ends with an ordinary exit. Put it around what the

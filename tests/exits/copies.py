@@ -5,7 +5,7 @@ The interpreter is gone when the second figure is taken: the C library calls the
 
 from __future__ import annotations
 
-import argparse  # noqa: F401: modules with many globals, as a real worker has them
+import argparse  # noqa: F401  # modules with many globals, as a real worker has them
 import asyncio  # noqa: F401
 import concurrent.futures.process  # noqa: F401
 import email.message  # noqa: F401

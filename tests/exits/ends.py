@@ -98,7 +98,7 @@ def bad_stdout() -> None:
 
 def open_file() -> None:
     global log, told
-    log = open(os.path.join(folder, "log"), "w")  # noqa: SIM115: that it is left open is the case
+    log = open(os.path.join(folder, "log"), "w")  # noqa: SIM115  # that it is left open is the case
     log.write("flushed")
     told = Tells(b"told")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cowfreeze._tables import make_table
 from cowfreeze.bench.metrics import DASH, MARKDOWN, MEMORY, METRICS, TIME
@@ -151,12 +151,21 @@ def _curve_markdown(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def compare_text(before: BenchResult, after: BenchResult, names: tuple[str, str]) -> str:
-    """Two runs: every metric that differs by more than its spread in either run, and how many do not."""
-    from cowfreeze._tables import render
+class Difference(NamedTuple):
+    """A figure that two runs do not agree on; in the unit of its metric (bytes, seconds, numbers)."""
 
+    case: str
+    mode: str
+    figure: str
+    before: float
+    after: float
+    change: str
+
+
+def compare(before: BenchResult, after: BenchResult, names: tuple[str, str]) -> tuple[list[Difference], list[str]]:
+    """Every figure that differs by more than its spread in either run, and what else is to be said."""
     old = {(row.case, row.mode): row for row in before.rows()}
-    lines, same, alone = [], 0, []
+    found, same, alone = [], 0, []
     for row in after.rows():
         other = old.pop((row.case, row.mode), None)
         if other is None:
@@ -173,11 +182,24 @@ def compare_text(before: BenchResult, after: BenchResult, names: tuple[str, str]
             if abs(b - a) <= noise * max(abs(a), abs(b)):
                 same += 1
                 continue
-            lines.append((f"{row.case}/{row.mode}", metric.title, metric.cell(a), metric.cell(b), _change(a, b, metric.lower)))
+            found.append(Difference(row.case, row.mode, name, a, b, _change(a, b, metric.lower)))
     alone += [f"{case}/{mode}: only in {names[0]}" for case, mode in old]
     notes = [f"{same} figures differ by no more than their spread (at least {SPREAD:.0%})", *alone]
     if before.machine.get("machine") != after.machine.get("machine"):
         notes.append("the two runs were made on different machines: compare sizes, not times")
+    return found, notes
+
+
+def compare_text(before: BenchResult, after: BenchResult, names: tuple[str, str]) -> str:
+    """The same as a table."""
+    from cowfreeze._tables import render
+
+    found, notes = compare(before, after, names)
+    lines = []
+    for one in found:
+        metric = METRICS[one.figure]
+        cells = metric.cell(one.before), metric.cell(one.after)
+        lines.append((f"{one.case}/{one.mode}", metric.title, *cells, one.change))
     return render(make_table(f"{names[0]} → {names[1]}", ("row", "figure", "before", "after", "change"), lines, notes), 120)
 
 

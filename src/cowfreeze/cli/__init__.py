@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from cowfreeze._errors import CowfreezeError
-from cowfreeze.cli import audit, bench, demo, doctor, run, top
+from cowfreeze.cli import audit, bench, completion, demo, doctor, run, top
 
-COMMANDS = (demo.COMMAND, run.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND)
+COMMANDS = (
+    demo.COMMAND, run.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND,
+    completion.COMMAND,
+)  # fmt: skip
 
 _EPILOG = """\
 example:
@@ -29,6 +32,14 @@ example:
   cowfreeze run -- gunicorn --preload app:app    freeze before it forks, without a line of code
   cowfreeze top                      what running workers share
   cowfreeze doctor -p 4242           what would spoil it
+  source <(cowfreeze completion bash)
+
+exit status:
+  0 done, within limits if any were given; 1 it failed, and one line on stderr says why; 2 wrong command
+  line or input; 130 interrupted. audit adds 4 and 10, doctor 10 and 20 (see their --help); run ends with
+  the status of its program.
+
+Results go to stdout, everything else to stderr. --json prints one object. NO_COLOR is respected.
 """
 
 

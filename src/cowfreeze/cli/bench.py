@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import shlex
 import signal
@@ -41,6 +42,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="FILE", help="draw a chart (needs matplotlib: the extra `plot`)")
     parser.add_argument("--load", metavar="FILE", help="show a saved result (table, Markdown, chart), measure nothing")
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of tables for a terminal")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, that of -o, instead of tables")
     parser.add_argument("--seed", type=int, metavar="N", help="order of the measurements (default: drawn)")
 
 
@@ -177,12 +179,14 @@ def _measure(plan: Plan, arguments: argparse.Namespace) -> tuple[BenchResult, Ba
 
 def _report(result: BenchResult, arguments: argparse.Namespace) -> int:
     """Files and tables; the exit status of a run that was not interrupted."""
-    from cowfreeze.bench.results import save
+    from cowfreeze.bench.results import save, to_json
     from cowfreeze.bench.tables import full_text, markdown
 
     if arguments.output and result.cells:
         save(result, arguments.output)
-    if result.cells:
+    if arguments.json:
+        print(to_json(result), end="", flush=True)
+    elif result.cells:
         print_text(markdown(result) if arguments.markdown else full_text(result))
         sys.stdout.flush()
     if arguments.plot and any(cell.values for cell in result.cells):
@@ -282,11 +286,12 @@ def _progress(planned: int) -> Iterator[tuple[Say, Show]]:
 def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="A.json", help="a file that `cowfreeze bench -o` wrote")
     parser.add_argument("after", metavar="B.json", help="another one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _run_compare(arguments: argparse.Namespace) -> int:
     from cowfreeze.bench.results import load
-    from cowfreeze.bench.tables import compare_text
+    from cowfreeze.bench.tables import compare, compare_text
 
     results: list[Any] = []
     for path in (arguments.before, arguments.after):
@@ -294,6 +299,12 @@ def _run_compare(arguments: argparse.Namespace) -> int:
             results.append(load(path))
         except CowfreezeError as error:
             raise CommandError(str(error), USAGE) from error
+    if arguments.json:
+        differences, notes = compare(results[0], results[1], (arguments.before, arguments.after))
+        files = {"before": arguments.before, "after": arguments.after}
+        rows = [difference._asdict() for difference in differences]
+        print(json.dumps({**files, "differences": rows, "notes": notes}, indent=2))
+        return 0
     print_text(compare_text(results[0], results[1], (arguments.before, arguments.after)))
     return 0
 

@@ -33,7 +33,13 @@ _PROGRAM = "cowfreeze.cli._demo_way:program"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="read this JSON file instead of the Unicode Character Database")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="read this JSON file instead of the Unicode Character Database; without FILE: print one JSON object",
+    )
     parser.add_argument(
         "--workers", type=positive_int, default=4, metavar="N", help="how many workers to fork (default: 4)"
     )
@@ -47,8 +53,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if sys.stdout is None:
         raise CommandError("standard output is closed: the result has nowhere to go", FAILURE)
-    result = run_demo(arguments.json, arguments.workers)
-    if arguments.format == "json":
+    as_json = arguments.format == "json" or arguments.json is True  # --json alone: as with the other commands
+    result = run_demo(None if arguments.json is True else arguments.json, arguments.workers)
+    if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
         print_text(table_text(result))
