@@ -9,6 +9,8 @@
  * count may be taken at any time while it lives. It is the whole that copied
  * pages are a part of. A copied page over a file's page (.data) is the
  * exception: there was no page of this process before, so it is not in here.
+ * Frozen objects in a memfd (remap.c, pack.c) are in here: they are memory of
+ * this process, although fork maps none of their pages.
  */
 #include "inherited.h"
 
@@ -40,6 +42,13 @@ zero_bytes(const cf_file *pagemap, const cf_mapping *mapping)
     return bytes;
 }
 
+static bool
+holds_frozen(uintptr_t address)
+{
+    return cf_frozen_pages != NULL &&
+           cf_pageset_contains(cf_frozen_pages, address);
+}
+
 /* Add the pages of MAPPING to *PAGES. 0; -1 with errno. */
 static int
 count_mapping(const cf_witness *witness, workspace *work,
@@ -48,6 +57,7 @@ count_mapping(const cf_witness *witness, workspace *work,
     size_t size = cf_page_size();
     uintptr_t page = mapping->start / size, stop = mapping->end / size;
     int64_t counted = 0;
+    bool in_file = mapping->area == CF_AREA_FILE;
     while (page < stop) {
         size_t count = stop - page < CF_PAGEMAP_BLOCK ? stop - page
                                                       : CF_PAGEMAP_BLOCK;
@@ -59,9 +69,13 @@ count_mapping(const cf_witness *witness, workspace *work,
         int64_t before = counted;
         for (size_t i = 0; i < count; i++) {
             counted += cf_entry_is_anonymous(work->entries[i]) ||
-                       cf_entry_is_swapped(work->entries[i]);
+                       cf_entry_is_swapped(work->entries[i]) ||
+                       (in_file && holds_frozen((page + i) * size));
         }
         page += count;
+        if (in_file) {
+            continue;  /* what fork has not mapped must be looked at, too */
+        }
         cf_region next;
         if (counted == before && page < stop &&
             cf_pagemap_find(&witness->pagemap, page * size, mapping->end,

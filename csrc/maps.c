@@ -104,6 +104,7 @@ parse(const char *at, const char *end, cf_mapping *mapping)
     }
     bool shared = at[3] == 's';
     mapping->writable = at[1] == 'w';
+    mapping->executable = at[2] == 'x';
     at += 5;  /* "rw-p " */
     if (!number(&at, end, 16, &mapping->offset) || !skip(&at, end, ' ') ||
         !number(&at, end, 16, &major) || !skip(&at, end, ':') ||
@@ -117,6 +118,7 @@ parse(const char *at, const char *end, cf_mapping *mapping)
     mapping->end = (uintptr_t)stop;
     mapping->device = makedev((unsigned)major, (unsigned)minor);
     mapping->area = area_of(shared, mapping->inode, at, end);
+    mapping->moved = mapping->area == CF_AREA_FILE && begins(at, end, "/memfd:cowfreeze-heap");
     return start <= stop;
 }
 

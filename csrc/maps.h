@@ -30,6 +30,8 @@ typedef struct {
     uint64_t inode;
     cf_area area;
     bool writable;  /* now; private or shared */
+    bool executable;
+    bool moved;     /* heap in a memfd: remap.c has put it there */
 } cf_mapping;
 
 /* A position in a maps file. The buffer is the caller's and must hold the

@@ -309,7 +309,7 @@ cf_judge_run(cf_judge *j, const cf_mapping *mapping, uintptr_t page,
                  (mine[i] & CF_ENTRY_FRAME) == j->zero_frame) {
             verdict = CF_PAGE_SHARED;  /* read, never written: no memory */
         }
-        count_page(j, mapping->area, address, verdict);
+        count_page(j, mapping->moved ? CF_AREA_ANON : mapping->area, address, verdict);
     }
     return 0;
 }

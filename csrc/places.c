@@ -3,7 +3,7 @@
  *   address -> object or table of one (owners.c), if the witness has the same type there
  *           -> a range that is known: stack, frames of Python functions, thread-local data
  *           -> by kind of mapping
- *                file (.data), and .bss behind it   variable of a library: dladdr1
+ *                file (.data; not moved heap: remap.c), and .bss behind it   variable of a library: dladdr1
  *                anonymous                          pymalloc pool, block of malloc
  *                [heap]                             chunk of malloc
  *
@@ -300,7 +300,7 @@ static bool
 is_bss(const cf_places *places, const cf_mapping *mapping)
 {
     return mapping > places->mappings && mapping[-1].end == mapping->start
-           && mapping[-1].area == CF_AREA_FILE;
+           && mapping[-1].area == CF_AREA_FILE && !mapping[-1].moved;
 }
 
 static void
@@ -328,7 +328,12 @@ find_by_mapping(cf_places *places, uintptr_t address, cf_place *place)
     if (mapping == NULL) {
         return;
     }
-    switch (mapping->area) {
+    cf_area area = mapping->area;
+    if (mapping->moved) { /* heap that freeze(remap=True) has put into a file */
+        bool brk = address - places->chunks.start < places->chunks.end - places->chunks.start;
+        area = brk ? CF_AREA_HEAP : CF_AREA_ANON;
+    }
+    switch (area) {
     case CF_AREA_ANON:
         find_anonymous(places, mapping, address, place);
         break;

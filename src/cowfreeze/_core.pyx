@@ -6,6 +6,7 @@ No policy and no loop over objects belongs here. Each .pxi binds one group of C 
 
 include "_audit.pxi"
 include "_freeze.pxi"
+include "_move.pxi"
 include "_trap.pxi"
 include "_explain.pxi"
 include "_owners.pxi"

@@ -13,6 +13,7 @@ from cowfreeze import _core
 from cowfreeze._exit import prepare_exit
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
 from cowfreeze._heap import heap_notes, warm_up
+from cowfreeze._move import move_notes, prepare_move
 from cowfreeze._sizes import format_size
 
 __all__ = ["FreezeReport", "freeze", "is_frozen"]
@@ -30,7 +31,7 @@ class FreezeReport:
     making the report cannot fail once objects have been frozen.
     """
 
-    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_sealed", "_first_notes")
+    __slots__ = ("_counts", "_dry_run", "_whole_heap", "_sealed", "_first_notes", "_moved", "_huge")
 
     def __init__(
         self,
@@ -39,12 +40,16 @@ class FreezeReport:
         dry_run: bool,
         sealed: bool,
         first_notes: tuple[str, ...] = (),
+        moved: _core.MoveCounts | None = None,
+        huge: bool = False,
     ) -> None:
         self._counts = counts
         self._whole_heap = whole_heap
         self._dry_run = dry_run
         self._sealed = sealed
         self._first_notes = first_notes
+        self._moved = moved
+        self._huge = huge
 
     @property
     def objects(self) -> int:
@@ -63,13 +68,14 @@ class FreezeReport:
 
     @property
     def seconds(self) -> float:
-        """Seconds from the start of the collection to the end of sealing."""
-        return sum(self._counts.seconds.values())
+        """Seconds from the start of the collection to the end of sealing and moving."""
+        return sum(self.phases.values())
 
     @property
     def phases(self) -> dict[str, float]:
-        """Seconds by phase: collect, walk (find, warm, mark, untrack), seal."""
-        return self._counts.seconds
+        """Seconds by phase: collect, walk (find, warm, mark, untrack), seal, and move if asked for."""
+        phases = self._counts.seconds
+        return phases if self._moved is None else {**phases, "move": self._moved.seconds}
 
     @property
     def by_type(self) -> dict[str, tuple[int, int]]:
@@ -133,6 +139,21 @@ class FreezeReport:
         return self._counts.peak_extra_bytes
 
     @property
+    def remapped_bytes(self) -> int:
+        """Bytes of memory that ``remap=True`` has moved to memfds (0: none; a note says why)."""
+        return 0 if self._moved is None or self._huge else self._moved.bytes
+
+    @property
+    def remapped_mappings(self) -> int:
+        """In how many mappings they lie; the process may have ``vm.max_map_count``."""
+        return 0 if self._moved is None or self._huge else self._moved.pieces
+
+    @property
+    def hugepage_bytes(self) -> int:
+        """Bytes of memory that ``hugepages=True`` has put on huge pages."""
+        return self._moved.bytes if self._moved is not None and self._huge else 0
+
+    @property
     def dry_run(self) -> bool:
         """True if nothing was written."""
         return self._dry_run
@@ -144,6 +165,7 @@ class FreezeReport:
             *self._first_notes,
             *_notes(self._counts),
             *heap_notes(self._counts, sealed=self._sealed),
+            *(() if self._dry_run else move_notes(self._moved, hugepages=self._huge)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,6 +188,9 @@ class FreezeReport:
             "relocated_codes": self.relocated_codes,
             "relocated_bytes": self.relocated_bytes,
             "peak_extra_bytes": self.peak_extra_bytes,
+            "remapped_bytes": self.remapped_bytes,
+            "remapped_mappings": self.remapped_mappings,
+            "hugepage_bytes": self.hugepage_bytes,
             "whole_heap": self._whole_heap,
             "dry_run": self.dry_run,
             "notes": list(self.notes),
@@ -225,6 +250,8 @@ def freeze(
     dry_run: bool = False,
     warmup: Callable[[], object] | None = None,
     relocate_code: bool = False,
+    remap: bool = False,
+    hugepages: bool = False,
 ) -> FreezeReport:
     """Freeze every object that the roots reach, for good. Frozen objects are never freed.
 
@@ -263,6 +290,12 @@ def freeze(
             object at another address afterwards. Nothing is moved while a tracer, a profiler, a
             debugger or coverage is active, and before 3.12; a note says so. On 3.12 only
             ``warmup`` shows what runs.
+        remap: then move memory that holds frozen objects and little else to private mappings of
+            memfds, which fork skips: a fork takes the same time at any size. Every address stays.
+            Workers fault the pages in when they read them. From 3.12 on.
+        hugepages: then put that memory on huge pages (MADV_COLLAPSE, Linux 6.1): forks get faster
+            by a large factor, and no page is faulted in. Both must come before the first fork
+            and exclude each other; see docs/internals/moving.md.
 
     Returns:
         A FreezeReport.
@@ -271,8 +304,11 @@ def freeze(
         MemoryError: no memory for the book-keeping; nothing has changed.
         TypeError, ValueError: a wrong argument.
         Exception: whatever ``warmup`` raises.
-        CowfreezeError: other threads are running and ``threads="refuse"``.
-        UnsupportedError: called in a sub-interpreter.
+        CowfreezeError: other threads are running and ``threads="refuse"``; ``remap`` or
+            ``hugepages`` is not possible or not safe here (other threads, children that share the
+            memory, locked memory, no memfd, no huge pages). What turns up only after objects were
+            frozen (too many mappings, no memory half-way) is a note in the report instead.
+        UnsupportedError: called in a sub-interpreter; ``remap`` on 3.10 or 3.11.
 
     Source: PEP 683 (immortal objects); Include/refcount.h of each version.
     """
@@ -289,17 +325,22 @@ def freeze(
             "relocate_code=True moves the code of the whole program; call freeze() without roots"
         )
     _check_interpreter()
+    if remap or hugepages:
+        prepare_move(remap, hugepages)  # before the warm-up, which may take long
     move, notes = warm_up(warmup, relocate=relocate_code)
     _check_threads(threads)
     _check_forked(allow_forked)
     look_at_layouts()
+    moved = prepare_move(remap, hugepages)
     if not dry_run:
         prepare_exit()
     counts = _core.FreezeCounts()
     notes = _notes_on_roots(roots) + notes
-    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, notes)
+    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, notes, moved, hugepages)
     # From here on nothing is allocated once objects have been marked.
     _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run, move)
+    if moved is not None and not dry_run:
+        moved.run(hugepages)
     return report
 
 
