@@ -64,9 +64,17 @@ typedef struct {
     cf_file pagemap;
     uint64_t *entries;     /* of LARGEST_PIECE */
     size_t moved;          /* pieces */
+    size_t written;        /* bytes */
 } mover;
 
 static long fail_countdown = -1;
+static size_t total;
+
+size_t
+cf_remap_total(void)
+{
+    return total;
+}
 
 void
 cf_remap_fail_at(long n)
@@ -221,6 +229,7 @@ write_piece(mover *m, const cf_span *piece, off_t offset)
                          offset + (off_t)(first * page)) < 0) {
             return -1;
         }
+        m->written += (i - first) * page;
         i += i == first;
     }
     return 0;
@@ -301,6 +310,7 @@ move_pieces(mover *m)
         }
     }
     if (m->moved == m->spans.n) {
+        total += m->written;
         return 0;
     }
     int saved = errno;

@@ -21,6 +21,9 @@ bool cf_remap_check(cf_moved *moved);
  * MOVED says what happened. If it fails half-way, what was moved is moved back. */
 void cf_remap(cf_moved *moved);
 
+/* Bytes of memory (pages that were there) that all calls so far have moved. */
+size_t cf_remap_total(void);
+
 /* For tests: let the N-th step (a write to the file, a mapping) fail; negative: none. */
 void cf_remap_fail_at(long n);
 

@@ -298,6 +298,9 @@ find_pages(cf_watch_scope scope, const cf_trap_request *request)
         errno = ENODATA;
         return -1;
     }
+    if (trap.backend == CF_TRAP_PERF) {
+        cf_watch_map_in(&trap.watch);
+    }
     return 0;
 }
 

@@ -26,6 +26,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define REGION ((uintptr_t)1 << 20)
 #define MOST_OF_ALL ((size_t)1 << 22) /* ranges, where all pages are watched */
@@ -171,6 +172,21 @@ count_exclusive(builder *b)
             }
             page += n;
         }
+    }
+}
+
+/* -- mapping in ---------------------------------------------------------- */
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; the headers of older systems lack it */
+#endif
+
+void
+cf_watch_map_in(const cf_watch *watch)
+{
+    for (size_t i = 0; i < watch->n; i++) {
+        const cf_watch_range *range = &watch->ranges[i];
+        (void)madvise((void *)range->start, range->end - range->start, MADV_POPULATE_READ);
     }
 }
 

@@ -65,4 +65,9 @@ cf_watch_set_done(cf_watch *watch, size_t number)
     atomic_fetch_or(&watch->done[number / 64], UINT64_C(1) << (number % 64));
 }
 
+/* Map in the pages of WATCH that this process has not touched yet, without copying any.
+ * fork() leaves out what lies in a memfd (remap.c, pack.c), so the first read of such a
+ * page is a fault, too, and perf cannot tell it from the first write. */
+void cf_watch_map_in(const cf_watch *watch);
+
 #endif

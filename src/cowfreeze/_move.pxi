@@ -26,6 +26,7 @@ cdef extern from "spans.h":
 cdef extern from "remap.h":
     bint cf_remap_check(cf_moved *moved)
     void cf_remap(cf_moved *moved)
+    size_t cf_remap_total()
     void cf_remap_fail_at(long n)
 
 
@@ -82,6 +83,11 @@ cdef class MoveCounts:
     def failed_bytes(self): return self.c.failed_bytes
     @property
     def seconds(self): return self.c.seconds
+
+
+def remapped_bytes() -> int:
+    """Bytes of memory that this process, or one that it was forked from, has moved to memfds."""
+    return cf_remap_total()
 
 
 def fail_remap(long n) -> None:

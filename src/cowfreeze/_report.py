@@ -122,7 +122,8 @@ class WorkersResult:
             could measure.
         page_size: bytes per page on this machine.
         seconds: time from the first fork to the end of the last worker.
-        inherited: anonymous memory of the parent just before the fork, in bytes: what the
+        inherited: anonymous memory of the parent just before the fork, in bytes, with what
+            ``freeze(remap=True)`` has moved to memfds: what the
             workers could copy. Source: "Anonymous" in /proc/self/smaps_rollup.
         cluster_pss: memory of parent and workers together in bytes, each shared page
             counted once, while all workers were alive; without what only the witness held.

@@ -254,7 +254,8 @@ class Run:
             with open("/proc/self/smaps_rollup", "rb") as file:
                 for line in file:
                     if line.startswith(b"Anonymous:"):
-                        self.inherited = int(line.split()[1]) * 1024
+                        # What freeze(remap=True) has moved is this process's memory, too.
+                        self.inherited = int(line.split()[1]) * 1024 + _core.remapped_bytes()
         except OSError as error:
             self.notes.append(f"inherited memory is unknown: {error}")
 
