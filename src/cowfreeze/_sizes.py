@@ -15,7 +15,6 @@ only, because memory comes in pages and pages are powers of two.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _UNITS: dict[str, int] = {
     "": 1,
@@ -58,9 +57,10 @@ def parse_size(size: int | str, name: str = "size") -> int:
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"{name}={size!r} is not a size: {_FORM}")
-    # A Fraction, because float would make "1.1 MB" 1100000.0000000002 bytes and lose
+    # In whole numbers, because float would make "1.1 MB" 1100000.0000000002 bytes and lose
     # whole bytes above 2**53.
-    return int(Fraction(match[1]) * factor)
+    whole, _, rest = match[1].partition(".")
+    return int(whole + rest) * factor // 10 ** len(rest)
 
 
 def format_size(size: int) -> str:
