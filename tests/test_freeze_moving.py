@@ -58,7 +58,7 @@ def test_remapped_pages_are_named() -> None:
     assert explained["areas"].get("anon", 0) >= 10, explained["areas"]
     trap = explained["trap"]
     assert trap["read"] == 0, "reading a page that fork left out is no write"
-    assert trap["wrote"] is True and trap["owner"], trap
+    assert trap["wrote"] is True and trap["owners"] >= 6, trap
 
 
 @needs_immortal
@@ -112,7 +112,7 @@ def test_refused_with_too_many_mappings() -> None:
 @needs_immortal
 def test_refused_without_address_space() -> None:
     text = run("refused_memory")
-    assert "no memory" in text or "could not reserve address space" in text
+    assert "no memory" in text or text.startswith("MemoryError"), text
 
 
 @needs_immortal
@@ -123,7 +123,7 @@ def test_refused_in_a_worker_that_shares_pages() -> None:
 @needs_immortal
 def test_failure_half_way_moves_everything_back() -> None:
     result = run("half_way")
-    assert result["failed"] >= 5, "several steps could fail"
+    assert result["failed"] >= 3, "several steps could fail"
     assert any("remap=True was refused, the freeze itself is complete" in note for note in result["notes"])
     assert result["same"] is True and result["bytes"] > 4 * MIB
     check_audit(result["audit"])

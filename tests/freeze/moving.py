@@ -130,11 +130,11 @@ def explained(data: list[dict[str, Any]]) -> dict[str, Any]:
             sum(len(r["text"]) for r in data)
         with cowfreeze.trap() as writer:
             change()
-        inside = [w for w in writer.writes if w.page == page_of(chosen[3])]
+        written = [w.path for w in writer.writes if w.type == "dict" and w.path is not None]
         return {
             "read": sum(w.type in ("dict", "str", "list") for w in reader.writes),
             "wrote": len(writer.writes) >= len(chosen),
-            "owner": [w.path for w in inside],
+            "owners": len(written),
         }
 
     result = cowfreeze.fork_workers(change, workers=1, explain=True)
