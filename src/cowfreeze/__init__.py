@@ -9,6 +9,8 @@
 Frozen objects are never freed.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from cowfreeze._clone import clone, iter_clone

@@ -16,6 +16,14 @@ REFERRERS = (
     "finds the function or class of a code object with gc.get_referrers(), which passes over what "
     "is frozen"
 )
+CONSTANTS = (
+    "asserts that the interpreter takes LOAD_CONST_MORTAL for a constant; constants of frozen code are "
+    "immortal, so that it takes LOAD_CONST_IMMORTAL, and nobody writes their counts"
+)
+KEYS = (
+    "gives an instance more attributes than its class has shown; the key table of a frozen class has room "
+    "for one more, so that workers do not write it, and the instance gets a dict of its own"
+)
 COUNTS = "asserts the reference count of an object that was there before the freeze"
 
 KNOWN: dict[str, str] = {
@@ -24,6 +32,10 @@ KNOWN: dict[str, str] = {
     "test.test_zoneinfo.test_zoneinfo.*.test_gc_tracked": UNTRACKED,
     "test.test_trace.TestCallers.test_loop_caller_importing": REFERRERS,
     "test.test_trace.TestFuncs.test_inst_method_calling": REFERRERS,
+    "test.test_socket.GeneralModuleTests.test_socket_type": UNTRACKED,
+    "test.test_dis.*.test_loop_quicken": CONSTANTS,
+    "test.test_opcache.TestSpecializer.test_load_const": CONSTANTS,
+    "test.test_class.TestInlineValues.test_update_dict": KEYS,
     "test.test_pickle.HeapTypesTests.test_have_gc": UNTRACKED,
     "test.test_gc.GCTests.test_get_referents_on_capsule": UNTRACKED,
 }
