@@ -96,11 +96,3 @@ def look_at_layouts() -> None:
         array = numpy.array([marker, marker], dtype=object)
         if _core.add_ndarray(array, array[1:], array.dtype, marker):
             _core.add_records(numpy.zeros(1, dtype="O,i4"), numpy.zeros(1, dtype="i8,i4"))
-
-
-def load_measuring() -> None:
-    """Import what measures workers, so that it is frozen with the rest and not loaded afterwards.
-
-    Objects that are made after a freeze lie in the way of every collection in a worker.
-    """
-    from cowfreeze import _trap, _workers  # noqa: F401

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from cowfreeze import _core
-from cowfreeze._before import check_forked, check_interpreter, check_threads, load_measuring, look_at_layouts
+from cowfreeze._before import check_forked, check_interpreter, check_threads, look_at_layouts
 from cowfreeze._exit import prepare_exit
 from cowfreeze._heap import heap_notes, warm_up
 from cowfreeze._move import move_notes, prepare_move
@@ -319,7 +319,6 @@ def freeze(
             "relocate_code=True moves the code of the whole program; call freeze() without roots"
         )
     check_interpreter()
-    load_measuring()
     if remap or hugepages:
         prepare_move(remap, hugepages)  # before the warm-up, which may take long
     move, notes = warm_up(warmup, relocate=relocate_code)
