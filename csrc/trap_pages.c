@@ -11,9 +11,14 @@
  * a small gap between them are joined: the pages of the gap are done from the
  * start, which makes the handler open them without a word.
  *
- * Not taken are stacks (the handler itself runs on one) and the page that the
- * thread pointer leads to with its neighbours: the kernel writes the current
- * CPU there (rseq) and kills a process where it cannot.
+ * Spared, whatever lies there, are
+ *
+ *   stacks               the handler itself runs on one
+ *   the signal stack     the kernel writes the handler's frame there, and kills the process where it
+ *                        cannot; faulthandler's is malloc's, often in the middle of frozen tables
+ *   the thread pointer's page and its neighbours   the kernel writes the current CPU there (rseq)
+ *
+ * of the thread that begins the trap.
  */
 #define _GNU_SOURCE
 #include "trap_pages.h"
@@ -24,6 +29,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,8 +45,34 @@ typedef struct {
     size_t n_regions;
     cf_file pagemap;
     uint64_t *entries;     /* CF_PAGEMAP_BLOCK of them */
-    uintptr_t own_start, own_end; /* of the thread's own data */
 } builder;
+
+/* -- spared -------------------------------------------------------------- */
+
+static void
+find_spared(cf_watch *watch)
+{
+    uintptr_t size = cf_page_size(), own = (uintptr_t)pthread_self() & ~(size - 1);
+    stack_t stack;
+    watch->spared[0] = (cf_watch_span){own - size, own + 2 * size};
+    if (sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_DISABLE) == 0) {
+        uintptr_t start = (uintptr_t)stack.ss_sp;
+        watch->spared[1] = (cf_watch_span){start & ~(size - 1),
+                                     (start + stack.ss_size + size - 1) & ~(size - 1)};
+    }
+}
+
+/* Is a page between START and END spared? */
+static bool
+is_spared(const cf_watch *watch, uintptr_t start, uintptr_t end)
+{
+    for (size_t i = 0; i < CF_SPARED; i++) {
+        if (start < watch->spared[i].end && end > watch->spared[i].start) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* -- collecting ---------------------------------------------------------- */
 
@@ -49,7 +81,7 @@ take(builder *b, uintptr_t page)
 {
     cf_watch *watch = b->watch;
     uintptr_t size = cf_page_size();
-    if (page >= b->own_start && page < b->own_end) {
+    if (is_spared(watch, page, page + size)) {
         return;
     }
     if (watch->n > 0 && watch->ranges[watch->n - 1].end == page) {
@@ -206,7 +238,7 @@ join(cf_watch *watch, const cf_mapping *mappings, size_t n_mappings, uintptr_t g
         }
         bool together = at < n_mappings && mappings[at].start <= last->start
                         && mappings[at].end >= next->end;
-        if (together && next->start - last->end <= gap) {
+        if (together && next->start - last->end <= gap && !is_spared(watch, last->end, next->start)) {
             last->end = next->end;
         }
         else {
@@ -291,11 +323,10 @@ cf_watch_build(cf_watch *watch, cf_watch_scope scope, const cf_pageset *frozen, 
 {
     int ret = -1;
     bool joined;
-    uintptr_t own = (uintptr_t)pthread_self() & ~(cf_page_size() - 1);
-    builder b = {.watch = watch, .scope = scope, .frozen = frozen, .own_start = own - cf_page_size(),
-                 .own_end = own + 2 * cf_page_size()};
+    builder b = {.watch = watch, .scope = scope, .frozen = frozen};
     size_t n_regions = 0;
     memset(watch, 0, sizeof(*watch));
+    find_spared(watch);
     watch->capacity = scope == CF_WATCH_FROZEN ? cf_pageset_count(frozen) + 1
                                                : MOST_OF_ALL;
     watch->ranges = cf_mem_reserve(watch->capacity * sizeof(cf_watch_range));

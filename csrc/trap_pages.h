@@ -19,6 +19,13 @@ typedef struct {
 } cf_watch_range;
 
 typedef struct {
+    uintptr_t start;
+    uintptr_t end;
+} cf_watch_span;
+
+#define CF_SPARED 2 /* the thread's own data, its signal stack */
+
+typedef struct {
     cf_watch_range *ranges; /* ascending */
     size_t n;
     size_t capacity;
@@ -28,6 +35,7 @@ typedef struct {
     size_t exclusive;       /* watched ones that were this process's alone */
     bool exclusive_known;
     size_t mappings;        /* of this process, when it was looked at */
+    cf_watch_span spared[CF_SPARED]; /* never watched, nor joined over */
 } cf_watch;
 
 typedef enum {
@@ -35,8 +43,8 @@ typedef enum {
     CF_WATCH_ALL,         /* every page that is there, of private writable memory */
 } cf_watch_scope;
 
-/* Look at this process's mappings and take the pages of SCOPE; stacks and the
- * thread's own data are left out. If that makes more than MOST ranges, ranges
+/* Look at this process's mappings and take the pages of SCOPE; stacks, the
+ * thread's own data and its signal stack are left out. If that makes more than MOST ranges, ranges
  * with small gaps are joined. Returns 0, or -1 with errno set (WATCH is empty). */
 int cf_watch_build(cf_watch *watch, cf_watch_scope scope, const cf_pageset *frozen,
                    size_t most);

@@ -49,7 +49,7 @@ def result_of(script: str, *arguments: str) -> Any:
 # Those that end well; in one run, because each start of an interpreter takes its time.
 _SCENES = (
     "writes twice read_all threads fork_inside overflow stops_at_exception deep everything "
-    "system_call blocked already"
+    "system_call blocked already signal_stack"
 )
 _PROTECTED_SCENES = " no_mappings mappings_run_out forbidden"
 

@@ -69,6 +69,7 @@ def check(result: dict[str, Any]) -> None:
         ("pack", SYSTEM, 1, 17, 3),
         ("clone", "malloc", 1, 5, 1),
         ("trap_any", SYSTEM, 1, 40, 5),
+        ("trap_mprotect", SYSTEM, 1, 40, 5),
         ("fork_workers", SYSTEM, 2, 44, 7),
         ("explain", SYSTEM, 40, 200, 60),
     ],

@@ -68,6 +68,13 @@ def test_faulthandler_still_dumps(backend: str, name: str) -> None:
     assert "in fault_" in errors
 
 
+@backends
+def test_a_signal_stack_among_frozen_objects(backend: str) -> None:
+    # Where the kernel cannot store the frame of a handler it kills the process, past every handler.
+    made = scene("signal_stack", backend)
+    assert any(frame["function"] == "change" for w in made["writes"] for frame in w["stack"]), made
+
+
 def test_kernel_stores_into_a_protected_page() -> None:
     made = scene("system_call", "mprotect")
     assert (made["got"], made["error"], made["again"]) == (-1, errno.EFAULT, 8)

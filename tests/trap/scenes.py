@@ -26,10 +26,12 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 PATTERN = b"cowfreez"
 data = [[number] for number in range(20000)]
 block = PATTERN * (4 * PAGE // 8)
+signal_memory = bytes(64 * PAGE)
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 libc.mmap.restype = ctypes.c_void_p
+libc.sigaltstack.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
 libc.read.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 
 
@@ -210,6 +212,21 @@ def fault_after() -> Any:
     return None
 
 
+class SignalStack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def signal_stack() -> Any:
+    """It lies among frozen objects, as faulthandler's may, which malloc made."""
+    ours = SignalStack(id(signal_memory) + PAGE, 0, 48 * PAGE)
+    before = SignalStack()
+    assert libc.sigaltstack(ctypes.byref(ours), ctypes.byref(before)) == 0
+    with trap() as trapped:
+        change(12345)
+    assert libc.sigaltstack(ctypes.byref(before), None) == 0
+    return plain(trapped)
+
+
 def sent_signal() -> Any:
     with trap():
         write_block(1)
@@ -319,7 +336,7 @@ def main() -> None:
         except cowfreeze.CowfreezeError as error:
             print(json.dumps(str(error)))
         return
-    cowfreeze.freeze(data, block)
+    cowfreeze.freeze(data, block, signal_memory)
     made = {}
     for name in sys.argv[1].split(","):
         scene = globals()[name]
