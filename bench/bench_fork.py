@@ -1,6 +1,6 @@
 """How often a process of 0 to 8 GiB can fork, against an empty Python process in the same run.
 
-    python bench/bench_fork.py [--gib 0 1 4] [--modes plain hugepages remap pack] [--rounds 9]
+    python bench/bench_fork.py [--gib 0 1 4] [--modes plain pack ...] [--rounds 9]
                                [--seconds 0.4] [-o FILE.json] [--plot FILE.png]
     python bench/bench_fork.py --load FILE.json --plot FILE.png
 
@@ -11,6 +11,7 @@ bytes objects of 400 bytes each, in the interpreter's own arenas, as small objec
     hugepages   cowfreeze.freeze(data, hugepages=True)
     remap       cowfreeze.freeze(data, remap=True)
     pack        cowfreeze.pack(data), then gc.freeze()
+    pack+remap  cowfreeze.pack(data), then cowfreeze.freeze(remap=True): the interpreter's own memory, too
 
 For each size and mode one process holds the data and another one is an empty interpreter. Both live
 at the same time and measure in turns, because the speed of a machine that others use changes from
@@ -35,12 +36,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODES = ("plain", "hugepages", "remap", "pack")
+MODES = ("plain", "hugepages", "remap", "pack", "pack+remap")
 SIZE = 367  # bytes objects of 400 bytes: 33 are the header and the final zero
 PART = 256 << 20  # packed at once, so that source and copy never take twice the memory
 LEAST = 5  # cycles of one turn, however long they take
-COLORS = {"plain": "#8a8a8a", "hugepages": "#d9822b", "remap": "#2b6cb0", "pack": "#2f855a"}
-MARKS = {"plain": "o", "hugepages": "s", "remap": "^", "pack": "D"}
+COLORS = {"plain": "#8a8a8a", "hugepages": "#d9822b", "remap": "#2b6cb0", "pack": "#2f855a", "pack+remap": "#805ad5"}
+MARKS = {"plain": "o", "hugepages": "s", "remap": "^", "pack": "D", "pack+remap": "v"}
 
 
 def processor_seconds() -> float:
@@ -71,13 +72,16 @@ def hold(mode: str, size: int) -> tuple[Any, list[str]]:
     parts: list[Any] = []
     for start in range(0, size, PART):
         part = make(start, min(PART, size - start))
-        parts.append(cowfreeze.pack(part) if mode == "pack" else part)
+        parts.append(cowfreeze.pack(part) if mode.startswith("pack") else part)
     notes: list[str] = []
     if mode in ("hugepages", "remap"):
         report = cowfreeze.freeze(parts, **{mode: True})
         notes = [f"{report.remapped_bytes or report.hugepage_bytes} bytes in {report.phases['move']:.2f} s", *report.notes]
+    elif mode == "pack+remap":
+        part = []
+        notes = list(cowfreeze.freeze(remap=True).notes)
     elif mode == "pack":
-        part = None
+        part = []
         gc.collect()
         gc.freeze()
     return parts, notes
@@ -166,7 +170,7 @@ def spread(ratios: list[float]) -> dict[str, float]:
 def text_of(row: dict[str, Any]) -> str:
     rate, empty = statistics.median(row["rates"]), statistics.median(row["empty"])
     return (
-        f"{row['mode']:9} {row['gib']:4.1f} GiB: {rate:7.1f} forks/s, empty process {empty:7.1f}; "
+        f"{row['mode']:10} {row['gib']:4.1f} GiB: {rate:7.1f} forks/s, empty process {empty:7.1f}; "
         f"ratio {said(row['clock'])} by the clock, {said(row['processor'])} by processor time; "
         f"{row['process']['mappings']} mappings"
     )
@@ -192,11 +196,8 @@ def plot(result: dict[str, Any], path: str) -> None:
             middle = [ratio["median"] for ratio in ratios]
             bars = [[r["median"] - r["low"] for r in ratios], [r["high"] - r["median"] for r in ratios]]
             places = [row["gib"] for row in rows]
-            axes.errorbar(places, middle, yerr=bars, label=mode, color=COLORS[mode], marker=MARKS[mode], capsize=3)
-            axes.annotate(
-                f"{middle[-1]:.2f}" if middle[-1] >= 0.02 else f"{middle[-1]:.4f}",
-                (places[-1], middle[-1]), xytext=(8, -3), textcoords="offset points", color=COLORS[mode],
-            )
+            label = f"{mode}: {middle[-1]:.2g} at {places[-1]:g} GiB"
+            axes.errorbar(places, middle, yerr=bars, label=label, color=COLORS[mode], marker=MARKS[mode], capsize=3)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.axhline(0.9, color="black", linewidth=0.8, linestyle=":")
         axes.set_yscale("log")
@@ -206,8 +207,8 @@ def plot(result: dict[str, Any], path: str) -> None:
         axes.set_xlabel("data in the process, GiB")
         axes.set_title(f"by {name}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="lower left")
     both[0].set_ylabel("forks / forks of an empty process")
-    both[0].legend(frameon=False, loc="lower left")
     figure.suptitle(
         f"fork + exit + wait, {result['python']}: medians and middle halves of {result['rounds']} turns", fontsize=11
     )
