@@ -75,7 +75,7 @@ def hold(mode: str, size: int) -> tuple[Any, list[str]]:
         parts.append(cowfreeze.pack(part) if mode.startswith("pack") else part)
     notes: list[str] = []
     if mode in ("hugepages", "remap"):
-        report = cowfreeze.freeze(parts, **{mode: True})
+        report = cowfreeze.freeze(parts, remap=mode == "remap", hugepages=mode == "hugepages")
         notes = [f"{report.remapped_bytes or report.hugepage_bytes} bytes in {report.phases['move']:.2f} s", *report.notes]
     elif mode == "pack+remap":
         part = []

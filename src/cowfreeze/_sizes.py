@@ -60,7 +60,8 @@ def parse_size(size: int | str, name: str = "size") -> int:
     # In whole numbers, because float would make "1.1 MB" 1100000.0000000002 bytes and lose
     # whole bytes above 2**53.
     whole, _, rest = match[1].partition(".")
-    return int(whole + rest) * factor // 10 ** len(rest)
+    scale: int = 10 ** len(rest)
+    return int(whole + rest) * factor // scale
 
 
 def format_size(size: int) -> str:
