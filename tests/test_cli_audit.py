@@ -19,11 +19,14 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 def load():
     print("printed by load")
-    return {"records": [{"id": i, "tags": [i, -i]} for i in range(20000)], EVIL: [EVIL + "&" * i for i in range(2000)]}
+    return {"records": [{"id": i, "tags": [i, -i] * (99 if i == 17 else 1)} for i in range(20000)], EVIL: [EVIL + "&" * i for i in range(2000)]}
 
 def work(data):
     print("printed by work")
-    data["records"][17]["tags"].append("sold")
+    # Many words: the table shows the most written owner of a cause, and others write lists, too.
+    tags = data["records"][17]["tags"]
+    for i in range(len(tags)):
+        tags[i] = "sold"
 
 def read(data):
     global held
