@@ -19,7 +19,8 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 def load():
     print("printed by load")
-    return {"records": [{"id": i, "tags": [i, -i] * (99 if i == 17 else 1)} for i in range(20000)], EVIL: [EVIL + "&" * i for i in range(2000)]}
+    records = [{"id": i, "tags": [i, -i] * (99 if i == 17 else 1)} for i in range(20000)]
+    return {"records": records, EVIL: [EVIL + "&" * i for i in range(2000)]}
 
 def work(data):
     print("printed by work")
@@ -251,6 +252,6 @@ def test_the_line_that_wrote(folder: Path) -> None:
     answer = loaded(done)
     assert answer["command"]["trap"] is True
     causes = answer["result"]["explanations"][0]["causes"]
-    appended = [c for c in causes if (c["type"], c["field"]) == ("list", "list contents") and c["line"]]
-    written = PROGRAM[: PROGRAM.index('append("sold")')].count("\n") + 1
-    assert any(f"shop.py:{written}" in cause["line"] for cause in appended), causes
+    changed = [c for c in causes if (c["type"], c["field"]) == ("list", "list contents") and c["line"]]
+    written = PROGRAM[: PROGRAM.index('tags[i] = "sold"')].count("\n") + 1
+    assert any(f"shop.py:{written}" in cause["line"] for cause in changed), causes
