@@ -35,14 +35,6 @@
 #define MADV_COLLAPSE 25 /* the headers of older systems lack it */
 #endif
 
-static bool
-refuse(cf_moved *moved, cf_move_why why, int error)
-{
-    moved->why = why;
-    moved->error = error;
-    return false;
-}
-
 /* Bytes of a huge page; 0: this kernel has none. */
 static size_t
 huge_page_size(void)
@@ -101,23 +93,23 @@ cf_collapse_check(cf_moved *moved)
     }
     size_t size = huge_page_size();
     if (size == 0) {
-        return refuse(moved, CF_MOVE_NO_HUGE, 0);
+        return cf_moved_refuse(moved, CF_MOVE_NO_HUGE, 0, 0);
     }
     int disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
     int error = disabled == 1 ? EPERM : try_it(size);
     if (error == EINVAL || error == EPERM) {
-        return refuse(moved, CF_MOVE_NO_HUGE, error);
+        return cf_moved_refuse(moved, CF_MOVE_NO_HUGE, error, 0);
     }
     if (error != 0) {
-        return refuse(moved, CF_MOVE_MEMORY, error);
+        return cf_moved_refuse(moved, CF_MOVE_MEMORY, error, 0);
     }
     cf_spans spans;
     if (cf_spans_find(&spans, size, PER_CENT, true) < 0) {
-        return refuse(moved, errno == ENOMEM ? CF_MOVE_MEMORY : CF_MOVE_UNKNOWN, errno);
+        return cf_moved_refuse(moved, errno == ENOMEM ? CF_MOVE_MEMORY : CF_MOVE_UNKNOWN, errno, 0);
     }
     bool shared = spans.shared_pages > 0;
     cf_spans_clear(&spans);
-    return shared ? refuse(moved, CF_MOVE_SHARERS, 0) : true;
+    return shared ? cf_moved_refuse(moved, CF_MOVE_SHARERS, 0, 0) : true;
 }
 
 static void
@@ -150,11 +142,11 @@ cf_collapse(cf_moved *moved)
         goto done;
     }
     if (size == 0 || cf_spans_find(&spans, size, PER_CENT, true) < 0) {
-        refuse(moved, size == 0 ? CF_MOVE_NO_HUGE : CF_MOVE_UNKNOWN, errno);
+        cf_moved_refuse(moved, size == 0 ? CF_MOVE_NO_HUGE : CF_MOVE_UNKNOWN, errno, 0);
         goto done;
     }
     if (spans.shared_pages > 0) {
-        refuse(moved, CF_MOVE_SHARERS, 0);
+        cf_moved_refuse(moved, CF_MOVE_SHARERS, 0, 0);
         goto done;
     }
     collapse_all(moved, &spans, size);

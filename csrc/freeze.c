@@ -96,10 +96,8 @@ call(PyObject *function)
     return result == NULL ? -1 : 0;
 }
 
-/* The method cache lets go of its names: it holds the only reference to some (of
- * getattr(module, computed_name)), and each that dies in a worker opens a full
- * pool. Then a full collection, so that garbage is not made immortal and free
- * lists are empty. PyGC_Collect does nothing while the collector is disabled. */
+/* A full collection, so that garbage is not made immortal and free lists are
+ * empty. PyGC_Collect does nothing while the collector is disabled. */
 static void
 collect(void)
 {
@@ -279,7 +277,10 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
 
     double start = now();
     if (CF_HAS_IMMORTAL && !request->dry_run) {
-        (void)PyType_ClearCache(); /* 3.10: would also take all version tags away */
+        /* The method cache holds the only reference to some names (of getattr(module,
+         * computed_name)); each that dies in a worker opens a full pool. Before 3.12 this
+         * would also take all version tags away. */
+        (void)PyType_ClearCache();
     }
     if (request->collect) {
         collect();

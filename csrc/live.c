@@ -26,6 +26,7 @@
  */
 #include "live.h"
 
+#include "codes.h"
 #include "frames.h"
 #include "layout.h"
 
@@ -109,7 +110,6 @@ cf_live_tag_references(void)
 /* -- constants ----------------------------------------------------------- */
 
 #if CF_HAS_LOAD_CONST_MORTAL
-#  define MAX_CODE_NESTING 64
 
 typedef struct {
     size_t patched;
@@ -117,8 +117,9 @@ typedef struct {
 } patching;
 
 static void
-patch_instructions(PyCodeObject *code, patching *state)
+patch_instructions(PyCodeObject *code, void *arg)
 {
+    patching *state = arg;
     uint8_t *units = (uint8_t *)code->co_code_adaptive; /* pairs: opcode, oparg */
     Py_ssize_t n = Py_SIZE(code);
     Py_ssize_t n_consts = PyTuple_GET_SIZE(code->co_consts);
@@ -144,41 +145,12 @@ patch_instructions(PyCodeObject *code, patching *state)
     }
 }
 
-/* CODE and the code objects among its constants, to MAX_CODE_NESTING; the
- * compiler itself gives up earlier. */
-static void
-patch_code(PyCodeObject *code, patching *state)
-{
-    struct {
-        PyCodeObject *code;
-        Py_ssize_t next;
-    } path[MAX_CODE_NESTING];
-    int depth = 0;
-    path[0].code = code;
-    path[0].next = 0;
-    patch_instructions(code, state);
-    while (depth >= 0) {
-        PyObject *consts = path[depth].code->co_consts;
-        if (path[depth].next == PyTuple_GET_SIZE(consts)) {
-            depth--;
-            continue;
-        }
-        PyObject *constant = PyTuple_GET_ITEM(consts, path[depth].next++);
-        if (PyCode_Check(constant) && depth + 1 < MAX_CODE_NESTING) {
-            patch_instructions((PyCodeObject *)constant, state);
-            depth++;
-            path[depth].code = (PyCodeObject *)constant;
-            path[depth].next = 0;
-        }
-    }
-}
-
 static void
 patch_frame(const cf_frame *frame, patching *state)
 {
     PyObject *code = (PyObject *)(frame->f_executable & ~(uintptr_t)CF_REF_TAG_BITS);
     if (code != NULL && PyCode_Check(code)) {
-        patch_code((PyCodeObject *)code, state);
+        cf_codes_visit((PyCodeObject *)code, patch_instructions, state);
     }
 }
 
@@ -186,7 +158,7 @@ static int
 patch_owner(PyObject *op, void *arg)
 {
     if (PyFunction_Check(op)) {
-        patch_code((PyCodeObject *)PyFunction_GET_CODE(op), arg);
+        cf_codes_visit((PyCodeObject *)PyFunction_GET_CODE(op), patch_instructions, arg);
     }
     else if (cf_layout.frames
              && (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op))) {

@@ -30,6 +30,7 @@
  */
 #include "relocate.h"
 
+#include "codes.h"
 #include "mem.h"
 #include "pageset.h"
 
@@ -53,7 +54,6 @@
 #define MAX_FORWARD ((size_t)1 << 17)
 #define MAX_MARKS ((size_t)1 << 18)
 #define MAX_REGIONS 64
-#define MAX_NESTING 64
 #define ALIGNMENT 16
 
 static int opcode_resume = -1;
@@ -113,8 +113,9 @@ resume_of(PyCodeObject *code)
 }
 
 static void
-mark_code(PyCodeObject *code, size_t *n)
+mark_code(PyCodeObject *code, void *arg)
 {
+    size_t *n = arg;
     if (CF_HAS_RESUME_CHECK) {
         uint8_t *resume = resume_of(code);
         if (resume != NULL && *resume == opcode_resume_check && !cf_code_is_watched(code)) {
@@ -150,30 +151,8 @@ is_hot(PyCodeObject *code)
 static int
 mark_function(PyObject *function, void *arg)
 {
-    if (!PyFunction_Check(function)) {
-        return 1;
-    }
-    struct {
-        PyCodeObject *code;
-        Py_ssize_t next;
-    } path[MAX_NESTING];
-    int depth = 0;
-    path[0].code = (PyCodeObject *)PyFunction_GET_CODE(function);
-    path[0].next = 0;
-    mark_code(path[0].code, arg);
-    while (depth >= 0) {
-        PyObject *consts = path[depth].code->co_consts;
-        if (path[depth].next == PyTuple_GET_SIZE(consts)) {
-            depth--;
-            continue;
-        }
-        PyObject *constant = PyTuple_GET_ITEM(consts, path[depth].next++);
-        if (PyCode_Check(constant) && depth + 1 < MAX_NESTING) {
-            mark_code((PyCodeObject *)constant, arg);
-            depth++;
-            path[depth].code = (PyCodeObject *)constant;
-            path[depth].next = 0;
-        }
+    if (PyFunction_Check(function)) {
+        cf_codes_visit((PyCodeObject *)PyFunction_GET_CODE(function), mark_code, arg);
     }
     return 1;
 }

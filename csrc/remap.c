@@ -95,15 +95,6 @@ must_fail(void)
 
 /* -- before -------------------------------------------------------------- */
 
-static bool
-refuse(cf_moved *moved, cf_move_why why, int error, long who)
-{
-    moved->why = why;
-    moved->error = error;
-    moved->who = who;
-    return false;
-}
-
 /* A file of SIZE bytes and its tail, or -1 with errno. */
 static int
 open_file(off_t size)
@@ -135,7 +126,7 @@ enough_mappings(cf_moved *moved, size_t now, size_t more)
 {
     long allowed = mappings_allowed();
     if ((long)(now + more + SPARE_MAPPINGS) > allowed) {
-        return refuse(moved, CF_MOVE_MAPPINGS, 0, allowed);
+        return cf_moved_refuse(moved, CF_MOVE_MAPPINGS, 0, allowed);
     }
     return true;
 }
@@ -149,16 +140,16 @@ cf_remap_check(cf_moved *moved)
     }
     int fd = open_file(0);
     if (fd < 0) {
-        return refuse(moved, CF_MOVE_MEMFD, errno, 0);
+        return cf_moved_refuse(moved, CF_MOVE_MEMFD, errno, 0);
     }
     close(fd);
     cf_spans spans;
     if (cf_spans_find(&spans, UNIT, PER_CENT, false) < 0) {
-        return refuse(moved, errno == ENOMEM ? CF_MOVE_MEMORY : CF_MOVE_UNKNOWN, errno, 0);
+        return cf_moved_refuse(moved, errno == ENOMEM ? CF_MOVE_MEMORY : CF_MOVE_UNKNOWN, errno, 0);
     }
     bool allowed = enough_mappings(moved, spans.mappings, 0);
     if (allowed && spans.shared_pages > 0) {
-        allowed = refuse(moved, CF_MOVE_SHARERS, 0, 0);
+        allowed = cf_moved_refuse(moved, CF_MOVE_SHARERS, 0, 0);
     }
     cf_spans_clear(&spans);
     return allowed;
@@ -328,20 +319,20 @@ static bool
 open_mover(mover *m, cf_moved *moved)
 {
     if (cf_spans_find(&m->spans, UNIT, PER_CENT, false) < 0) {
-        return refuse(moved, errno == ENOMEM ? CF_MOVE_MEMORY : CF_MOVE_UNKNOWN, errno, 0);
+        return cf_moved_refuse(moved, errno == ENOMEM ? CF_MOVE_MEMORY : CF_MOVE_UNKNOWN, errno, 0);
     }
     if (m->spans.shared_pages > 0) {
-        return refuse(moved, CF_MOVE_SHARERS, 0, 0);
+        return cf_moved_refuse(moved, CF_MOVE_SHARERS, 0, 0);
     }
     if (m->spans.n == 0) {
-        return refuse(moved, CF_MOVE_NOTHING, 0, 0);
+        return cf_moved_refuse(moved, CF_MOVE_NOTHING, 0, 0);
     }
     m->room = m->spans.n * sizeof(off_t);
     m->offsets = cf_mem_map(m->room);
     m->entries = cf_mem_map(LARGEST_PIECE / cf_page_size() * sizeof(uint64_t));
     cf_file_open(&m->pagemap, "/proc/self/pagemap");
     if (m->offsets == NULL || m->entries == NULL || m->pagemap.fd < 0) {
-        return refuse(moved, CF_MOVE_MEMORY, ENOMEM, 0);
+        return cf_moved_refuse(moved, CF_MOVE_MEMORY, ENOMEM, 0);
     }
     off_t size = plan_pieces(m);
     /* A piece in the middle of a mapping leaves one on both sides. */
@@ -349,7 +340,7 @@ open_mover(mover *m, cf_moved *moved)
         return false;
     }
     m->fd = open_file(size);
-    return m->fd >= 0 ? true : refuse(moved, CF_MOVE_MEMFD, errno, 0);
+    return m->fd >= 0 ? true : cf_moved_refuse(moved, CF_MOVE_MEMFD, errno, 0);
 }
 
 static void
@@ -376,7 +367,7 @@ cf_remap(cf_moved *moved)
     sigprocmask(SIG_SETMASK, &all, &before); /* R4; refused if there are threads */
     if (cf_spans_allowed(moved) && open_mover(&m, moved)) {
         if (move_pieces(&m) < 0) {
-            refuse(moved, CF_MOVE_MEMORY, errno, 0);
+            cf_moved_refuse(moved, CF_MOVE_MEMORY, errno, 0);
         }
         /* R6. Without the seals nothing works worse: nobody else has the file. */
         (void)fcntl(m.fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);

@@ -122,7 +122,6 @@ fill_free_pools(cf_seal_result *result)
         }
         if (arena_was_made) {
             PyObject_Free(block);
-            result->fresh_arena = true;
             break;
         }
         result->blocks++;
@@ -166,7 +165,9 @@ static int
 forbid_huge_pages(uintptr_t start, uintptr_t end, void *arg)
 {
     (void)arg;
-    /* ENOMEM says that part of the range is not mapped; the rest is done. */
+    /* Whole regions: advice that differs from page to page would split the mapping at each. What
+     * else lies in a region loses its advice with it. ENOMEM says that a part is not mapped; the
+     * rest is done. */
     (void)madvise((void *)start, end - start, MADV_NOHUGEPAGE);
     return 0;
 }

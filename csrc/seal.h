@@ -9,14 +9,14 @@ typedef struct {
     size_t blocks;      /* pymalloc blocks taken and kept */
     size_t bytes;       /* their size */
     size_t returned;    /* bytes of them whose memory the kernel has got back */
-    bool fresh_arena;   /* the next pool is the first of a new arena */
     bool pools_known;   /* pymalloc serves the heap and its pools look as expected */
 } cf_seal_result;
 
-/* Fill up the allocator's pools that hold both frozen and free blocks, then, with
- * FREE_POOLS, its free pools up to a new arena (which costs up to a quarter of an
- * arena for the pools' headers, so not for each small freeze), so that a worker's first allocations go to fresh pages. The blocks
- * are kept for ever. Cannot fail: without memory it stops early. */
+/* Fill up the allocator's pools that hold both frozen and free blocks, so that a
+ * worker's first allocations go to fresh pages; with FREE_POOLS its free pools,
+ * too, up to a new arena. That costs up to a quarter of an arena for the pools'
+ * headers, so it is not for each small freeze. The blocks are kept for ever.
+ * Cannot fail: without memory it stops early. */
 void cf_seal_pools(cf_seal_result *result, bool free_pools);
 
 /* Take the huge-page advice away from the regions of PAGES (3.15 gives it to

@@ -183,42 +183,33 @@ cf_spans_clear(cf_spans *spans)
 /* -- conditions ---------------------------------------------------------- */
 
 static bool
-refuse(cf_moved *moved, cf_move_why why, int error, long who)
-{
-    moved->why = why;
-    moved->error = error;
-    moved->who = who;
-    return false;
-}
-
-static bool
 look_around(cf_moved *moved, char *scratch)
 {
     if (cf_read_path("/proc/self/stat", scratch, SCRATCH) <= 0) {
-        return refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
+        return cf_moved_refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
     }
     const char *field = cf_stat_field(scratch, 20); /* num_threads */
     long threads = field == NULL ? 0 : strtol(field, NULL, 10);
     if (threads != 1) {
-        return refuse(moved, CF_MOVE_THREADS, 0, threads - 1);
+        return cf_moved_refuse(moved, CF_MOVE_THREADS, 0, threads - 1);
     }
     if (cf_read_path("/proc/self/status", scratch, SCRATCH) <= 0) {
-        return refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
+        return cf_moved_refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
     }
     const char *locked = strstr(scratch, "\nVmLck:");
     if (locked != NULL && strtol(locked + strlen("\nVmLck:"), NULL, 10) != 0) {
-        return refuse(moved, CF_MOVE_LOCKED, 0, 0);
+        return cf_moved_refuse(moved, CF_MOVE_LOCKED, 0, 0);
     }
     pid_t who = 0;
     cf_kin kin = cf_kin_look(scratch, SCRATCH, 0, &who);
     if (kin != CF_KIN_NONE) {
-        return refuse(moved, kin == CF_KIN_SHARING ? CF_MOVE_SHARERS : CF_MOVE_UNKNOWN, 0, who);
+        return cf_moved_refuse(moved, kin == CF_KIN_SHARING ? CF_MOVE_SHARERS : CF_MOVE_UNKNOWN, 0, who);
     }
     cf_file ksm;
     cf_ksm_open(&ksm, "self");
     bool merged = cf_ksm_merged(&ksm) > 0;
     cf_file_close(&ksm);
-    return merged ? refuse(moved, CF_MOVE_MERGED, 0, 0) : true;
+    return merged ? cf_moved_refuse(moved, CF_MOVE_MERGED, 0, 0) : true;
 }
 
 bool
@@ -226,7 +217,7 @@ cf_spans_allowed(cf_moved *moved)
 {
     char *scratch = cf_mem_map(SCRATCH);
     if (scratch == NULL) {
-        return refuse(moved, CF_MOVE_MEMORY, ENOMEM, 0);
+        return cf_moved_refuse(moved, CF_MOVE_MEMORY, ENOMEM, 0);
     }
     bool allowed = look_around(moved, scratch);
     cf_mem_unmap(scratch, SCRATCH);

@@ -48,6 +48,16 @@ typedef struct {
     double seconds;
 } cf_moved;
 
+/* Note why memory is not moved. Always false. */
+static inline bool
+cf_moved_refuse(cf_moved *moved, cf_move_why why, int error, long who)
+{
+    moved->why = why;
+    moved->error = error;
+    moved->who = who;
+    return false;
+}
+
 /* Find the spans of private, anonymous, writable memory, cut at multiples of UNIT
  * bytes, in which at least PER_CENT of the pages that are there hold frozen
  * objects. WHOLE: only spans of exactly UNIT bytes. Never the stack, the thread's

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import IO
 
 import psutil
+from _ending import end_with_all_below
 from _servers import FILES
 
 from cowfreeze.cli._copied import measure_family
@@ -23,25 +24,15 @@ def script(*arguments: str, seconds: float = 90, stderr: IO[str] | None = None) 
         [sys.executable, str(FILES / arguments[0]), *arguments[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=stderr, text=True, env={**os.environ, "PYTHONPATH": str(FILES)},
     )  # fmt: skip
-    below: list[psutil.Process] = []
     # A pool that hangs must not hang the tests: its end closes the pipe that is read.
     watchdog = threading.Timer(seconds, process.kill)
     watchdog.start()
     try:
         yield process
-        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     finally:
         watchdog.cancel()
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in below:
-            if child.is_running():
-                child.kill()
+        end_with_all_below(process, process.stdin.close, 20)
         process.stdout.close()
 
 

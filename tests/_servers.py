@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from _ending import end_with_all_below
 
 from cowfreeze.cli._copied import measure_family
 
@@ -116,16 +117,7 @@ def running(*command: str, environment: dict[str, str] | None = None) -> Iterato
         try:
             yield Host(process, output)
         finally:
-            below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            process.terminate()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            for child in below:
-                if child.is_running():
-                    child.kill()
+            end_with_all_below(process, process.terminate, 15)
 
 
 @contextmanager

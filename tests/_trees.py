@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from _ending import end_with_all_below
 
 FILES = Path(__file__).parent / "ops"
 
@@ -35,17 +36,7 @@ def running(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     finally:
         assert process.stdin is not None
         assert process.stdout is not None
-        # Only processes that this test started: those below the one above, by id.
-        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.stdin.close()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in below:
-            if child.is_running():
-                child.kill()
+        end_with_all_below(process, process.stdin.close, 10)
         process.stdout.close()
 
 
@@ -107,14 +98,7 @@ def gunicorn(*arguments: str) -> Iterator[tuple[int, int]]:
             assert get(port) == b"120000"
         yield process.pid, port
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            process.wait()
+        end_with_all_below(process, process.terminate, 10)
         assert process.stderr is not None
         process.stderr.close()
 

@@ -35,6 +35,7 @@ def test_forks_from_a_frozen_parent(count: int) -> None:
 def test_workers_killed_at_random_points(count: int) -> None:
     result = load("kills", count)
     assert result["rounds"] == count and sum(result["outcomes"].values()) == count + 3
+    assert "vanished" not in result["outcomes"], result["outcomes"]
     if count > 100:
         assert result["bytes_per_round"] < PER_ROUND
         assert result["outcomes"].get("killed", 0) > count // 10

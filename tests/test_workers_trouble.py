@@ -22,6 +22,8 @@ from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError, PagesCopied
 from cowfreeze._report import WorkersResult
 from cowfreeze._workers import fork_workers, run
+from cowfreeze._workers.channel import HEADER, MEASURED, RELEASE
+from cowfreeze._workers.worker import Worker
 
 SCRIPTS = Path(__file__).parent / "workers"
 
@@ -280,3 +282,15 @@ def test_threads_are_told_and_warnings_stay_away() -> None:
     # No warning from os.fork, and the workers see the application's filters.
     assert lines[0] == "warnings: 0, filters: always always"
     assert "1 more threads" in lines[1]
+
+
+def test_a_worker_killed_before_it_reads_its_release() -> None:
+    """The kernel then says "connection reset"; one in twenty killed workers was called vanished."""
+    worker = Worker(0, ())
+    worker.there.send(HEADER.pack(MEASURED, 0))
+    worker.send(RELEASE)
+    worker.there.close()
+    assert worker.receive() is False
+    assert worker.is_measured
+    assert worker.channel_error == ""
+    worker.here.close()

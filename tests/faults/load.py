@@ -48,6 +48,18 @@ def some_data(n: int = 20_000) -> list[dict[str, Any]]:
     return [{"n": i, "list": [i], "text": str(i)} for i in range(n)]
 
 
+def repeat(one: Callable[[], object], warm_up: int, count: int, seconds: float) -> dict[str, float]:
+    """ONE again and again, after some rounds that fill free lists: rounds, their rate, bytes that each left."""
+    for _ in range(warm_up):
+        one()
+    before, start, done = anonymous(), time.monotonic(), 0
+    while done < count and (done == 0 or time.monotonic() - start < seconds):
+        one()
+        done += 1
+    took = time.monotonic() - start
+    return {"rounds": done, "per_second": done / took, "bytes_per_round": (anonymous() - before) / done}
+
+
 def forks(count: int, seconds: float) -> dict[str, Any]:
     data = some_data()
     cowfreeze.freeze()
@@ -60,14 +72,7 @@ def forks(count: int, seconds: float) -> dict[str, Any]:
         if os.waitpid(pid, 0)[1] != 0:
             raise SystemExit("a worker read something else")
 
-    for _ in range(100):
-        one()
-    before, start, done = anonymous(), time.monotonic(), 0
-    while done < count and time.monotonic() - start < seconds:
-        one()
-        done += 1
-    took = time.monotonic() - start
-    return {"rounds": done, "per_second": done / took, "bytes_per_round": (anonymous() - before) / done}
+    return dict(repeat(one, 100, count, seconds))
 
 
 def kills(count: int, seconds: float) -> dict[str, Any]:
@@ -108,18 +113,8 @@ def kills(count: int, seconds: float) -> dict[str, Any]:
         most[0] = max(most[0], second.frozen_copied_pages)
 
     most = [0]
-    for _ in range(3):
-        one()
-    before, start, done = anonymous(), time.monotonic(), 0
-    while done < count and time.monotonic() - start < seconds:
-        one()
-        done += 1
-    return {
-        "rounds": done,
-        "outcomes": outcomes,
-        "most_frozen_copied": most[0],
-        "bytes_per_round": (anonymous() - before) / done,
-    }
+    figures = repeat(one, 3, count, seconds)
+    return {**figures, "outcomes": outcomes, "most_frozen_copied": most[0]}
 
 
 def freezes(count: int, seconds: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from faults import Operation, shim
 
 import cowfreeze
-from cowfreeze._workers.run import Worker
+from cowfreeze._workers.worker import Worker
 
 
 class Point:
@@ -139,34 +139,30 @@ def fork_workers() -> Operation:
     return _workers(lambda: cowfreeze.fork_workers(target, 2))
 
 
+def _explained(target: Callable[[int], Any], shared: Any, **options: bool) -> Operation:
+    cowfreeze.freeze(shared)
+
+    def run() -> Any:
+        result = cowfreeze.fork_workers(target, 1, **options)
+        str(result.explain())
+        return result
+
+    run()
+    return _workers(run)
+
+
 def explain() -> Operation:
     shared = some_data()
-    cowfreeze.freeze(shared)
 
     def writing(index: int) -> int:
         shared["points"][index].x = -1
         return target(index)
 
-    def run() -> Any:
-        result = cowfreeze.fork_workers(writing, 1, explain=True)
-        str(result.explain())
-        return result
-
-    run()
-    return _workers(run)
+    return _explained(writing, shared, explain=True)
 
 
 def trapped_workers() -> Operation:
-    shared = some_data()
-    cowfreeze.freeze(shared)
-
-    def run() -> Any:
-        result = cowfreeze.fork_workers(target, 1, trap=True)
-        str(result.explain())
-        return result
-
-    run()
-    return _workers(run)
+    return _explained(target, some_data(), trap=True)
 
 
 def _trap(backend: str | None) -> Operation:

@@ -312,33 +312,23 @@ openat(int folder, const char *path, int flags, ...)
     return next(folder, path, flags, mode);
 }
 
-int
-fcntl(int fd, int command, ...)
-{
-    va_list arguments;
-    va_start(arguments, command);
-    void *argument = va_arg(arguments, void *);
-    va_end(arguments);
-    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_ADD_SEALS) {
-        FAILS(FCNTL, EMFILE, -1)
+/* glibc has both names, and a program compiled for large files calls the second. */
+#define DEFINE_FCNTL(name)                                                                     \
+    int name(int fd, int command, ...)                                                         \
+    {                                                                                          \
+        va_list arguments;                                                                     \
+        va_start(arguments, command);                                                          \
+        void *argument = va_arg(arguments, void *);                                            \
+        va_end(arguments);                                                                     \
+        if (command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_ADD_SEALS) {      \
+            FAILS(FCNTL, EMFILE, -1)                                                           \
+        }                                                                                      \
+        NEXT(name)                                                                             \
+        return next(fd, command, argument);                                                    \
     }
-    NEXT(fcntl)
-    return next(fd, command, argument);
-}
 
-int
-fcntl64(int fd, int command, ...)
-{
-    va_list arguments;
-    va_start(arguments, command);
-    void *argument = va_arg(arguments, void *);
-    va_end(arguments);
-    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_ADD_SEALS) {
-        FAILS(FCNTL, EMFILE, -1)
-    }
-    NEXT(fcntl64)
-    return next(fd, command, argument);
-}
+DEFINE_FCNTL(fcntl)
+DEFINE_FCNTL(fcntl64)
 
 int
 ioctl(int fd, unsigned long request, ...)

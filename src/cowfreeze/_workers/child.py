@@ -30,7 +30,8 @@ from cowfreeze._workers.channel import END, GO, HEADER, MEASURED, RELEASE, VALUE
 from cowfreeze._workers.processes import BLOCKABLE, error_text, flush_streams
 
 if TYPE_CHECKING:
-    from cowfreeze._workers.run import Run, Worker
+    from cowfreeze._workers.run import Run
+    from cowfreeze._workers.worker import Worker
 
 _BROKEN = 70  # exit status of a worker that failed in our code (EX_SOFTWARE)
 _FLUSH_FAILED = 120  # what Python itself exits with when it cannot flush

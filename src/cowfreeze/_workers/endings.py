@@ -17,7 +17,8 @@ from cowfreeze._workers.channel import END, VALUE, Figures, Mailbox
 from cowfreeze._workers.processes import error_text, signal_name
 
 if TYPE_CHECKING:
-    from cowfreeze._workers.run import Run, Worker
+    from cowfreeze._workers.run import Run
+    from cowfreeze._workers.worker import Worker
 
 # The statuses that are a verb by themselves; "killed" and the like need "was".
 _STANDS_ALONE = (report.EXITED, report.TIMED_OUT, "ended", "broke")

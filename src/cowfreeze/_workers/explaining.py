@@ -19,7 +19,8 @@ from cowfreeze._workers.endings import PageFigures, page_figures
 from cowfreeze._workers.processes import error_text
 
 if TYPE_CHECKING:
-    from cowfreeze._workers.run import Run, Worker
+    from cowfreeze._workers.run import Run
+    from cowfreeze._workers.worker import Worker
 
 # Of a worker's copied pages and frozen ones (None: unknown): shall they be explained?
 Wants = Callable[[Optional[int], Optional[int]], bool]
