@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -151,4 +152,15 @@ cf_stat_field(const char *line, int field)
         at++;
     }
     return at;
+}
+
+int
+cf_thread_count(void)
+{
+    char line[1024];
+    const char *field = NULL;
+    if (cf_read_path("/proc/self/stat", line, sizeof(line)) > 0) {
+        field = cf_stat_field(line, 20); /* num_threads */
+    }
+    return field == NULL ? -1 : (int)strtol(field, NULL, 10);
 }

@@ -42,4 +42,7 @@ ssize_t cf_read_file(const cf_file *file, char *buffer, size_t size);
  * a /proc/PID/stat; NULL if there are fewer. The rest of the line follows. */
 const char *cf_stat_field(const char *line, int field);
 
+/* How many threads this process has, Python's or not; -1: unknown. */
+int cf_thread_count(void);
+
 #endif

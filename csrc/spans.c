@@ -185,11 +185,10 @@ cf_spans_clear(cf_spans *spans)
 static bool
 look_around(cf_moved *moved, char *scratch)
 {
-    if (cf_read_path("/proc/self/stat", scratch, SCRATCH) <= 0) {
+    int threads = cf_thread_count();
+    if (threads < 0) {
         return cf_moved_refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
     }
-    const char *field = cf_stat_field(scratch, 20); /* num_threads */
-    long threads = field == NULL ? 0 : strtol(field, NULL, 10);
     if (threads != 1) {
         return cf_moved_refuse(moved, CF_MOVE_THREADS, 0, threads - 1);
     }

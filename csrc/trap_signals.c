@@ -9,12 +9,22 @@
  * must die of the signal itself, so that its parent sees the right status: the
  * default is put back and the fault happens again when the handler returns. A
  * signal that somebody sent does not come again by itself, so it is sent again.
+ *
+ * A thread can lose the processor between its fault and its handler. By default the signal
+ * ends the process, so the handler goes only when nobody can need it any more.
  */
 #define _GNU_SOURCE
 #include "trap_signals.h"
 
+#include "procfile.h"
+
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -31,7 +41,16 @@ cf_signal_install(int number, cf_signal_handler *handler, struct sigaction *befo
     for (size_t i = 0; i < sizeof(synchronous) / sizeof(synchronous[0]); i++) {
         sigdelset(&action.sa_mask, synchronous[i]);
     }
-    return sigaction(number, &action, before);
+    /* Read first: the handler may run in another thread before sigaction() returns. */
+    struct sigaction now;
+    if (sigaction(number, NULL, &now) < 0) {
+        return -1;
+    }
+    if ((now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == handler) {
+        return 0;
+    }
+    *before = now;
+    return sigaction(number, &action, NULL);
 }
 
 void
@@ -91,4 +110,51 @@ cf_signals_block_again(cf_let_through *through)
         pthread_sigmask(SIG_BLOCK, &through->signals, NULL);
     }
     sigemptyset(&through->signals);
+}
+
+/* -- signals on their way ------------------------------------------------ */
+
+#define SETTLE_NS 2000000 /* from the fault to the signal; no file shows that */
+#define MOST_LOOKS 2500
+
+/* The signals of one line of a /proc/PID/status, a bit each. */
+static uint64_t
+signals_of(const char *status, const char *name)
+{
+    const char *line = strstr(status, name);
+    return line == NULL ? 0 : strtoull(line + strlen(name), NULL, 16);
+}
+
+/* Has a thread a signal of ours to take, which it does not block? */
+static bool
+is_one_pending(void)
+{
+    const uint64_t ours = UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGTRAP - 1);
+    char path[64], status[4096];
+    bool pending = false;
+    struct dirent *entry;
+    DIR *threads = opendir("/proc/self/task");
+    while (threads != NULL && !pending && (entry = readdir(threads)) != NULL) {
+        snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
+        if (cf_read_path(path, status, sizeof(status)) > 0) {
+            pending = signals_of(status, "\nSigPnd:") & ~signals_of(status, "\nSigBlk:") & ours;
+        }
+    }
+    if (threads != NULL) {
+        closedir(threads);
+    }
+    return pending;
+}
+
+void
+cf_signals_settle(void)
+{
+    if (cf_thread_count() == 1) {
+        return;
+    }
+    const struct timespec pause = {0, SETTLE_NS};
+    int looks = 0;
+    do {
+        nanosleep(&pause, NULL);
+    } while (is_one_pending() && ++looks < MOST_LOOKS);
 }

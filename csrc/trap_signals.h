@@ -16,8 +16,9 @@ typedef struct {
     sigset_t signals;
 } cf_let_through;
 
-/* Handle signal NUMBER with HANDLER; *BEFORE is what was there. All signals but
- * the synchronous ones are blocked while it runs. Returns 0, or -1 with errno set. */
+/* Handle signal NUMBER with HANDLER; *BEFORE is what was there, and stays as it is if that is
+ * HANDLER already. All signals but the synchronous ones are blocked while it runs. Returns 0, or
+ * -1 with errno set. */
 int cf_signal_install(int number, cf_signal_handler *handler, struct sigaction *before);
 
 /* Put BEFORE back, unless a handler that is not HANDLER was installed meanwhile:
@@ -33,5 +34,9 @@ void cf_signal_pass_on(int number, siginfo_t *info, void *context,
  * process. */
 void cf_signals_let_through(cf_let_through *through);
 void cf_signals_block_again(cf_let_through *through);
+
+/* Wait until faults that happened before this call have been handled: until no other thread has a
+ * SIGSEGV or SIGTRAP to take. Gives up after some seconds. */
+void cf_signals_settle(void);
 
 #endif

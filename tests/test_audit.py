@@ -13,16 +13,15 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _compiled import build
 
 from cowfreeze import _core
 
 HERE = Path(__file__).resolve().parent
-CSRC = HERE.parent / "csrc"
 NOBODY = 65534
 IS_ROOT = os.getuid() == 0
 USERS = ["root", "unprivileged"] if IS_ROOT else ["unprivileged"]
@@ -333,20 +332,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
 @pytest.mark.parametrize("flags", [[], SANITIZERS], ids=["plain", "sanitizers"])
 def test_c_parts(tmp_path: Path, flags: list[str]) -> None:
     """Verdicts for planted entries (swap too, which no test machine has), and the maps parser."""
-    configured = str(sysconfig.get_config_var("CC") or "cc").split()[0]
-    compiler = shutil.which(configured) or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    if not CSRC.is_dir():
-        pytest.skip("no C sources beside the tests")
-    program = tmp_path / "c_parts"
-    sources = [HERE / "audit" / "c_parts.c", *(CSRC / f"{name}.c" for name in C_PARTS)]
-    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-UNDEBUG", "-O1", "-g", *flags]
-    command += ["-I", str(CSRC), *map(str, sources), "-o", str(program)]
-    built = subprocess.run(command, check=False, capture_output=True, text=True)
-    if flags and "cannot find" in built.stderr:
-        pytest.skip("the compiler has no sanitizer libraries")
-    assert built.returncode == 0, built.stderr
+    program = build(tmp_path / "c_parts", HERE / "audit" / "c_parts.c", C_PARTS, flags)
     done = subprocess.run(
         [str(program), str(tmp_path)], check=False, capture_output=True, text=True, timeout=60
     )

@@ -11,11 +11,11 @@ import ctypes
 import io
 import os
 import random
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _compiled import build
 
 from cowfreeze import _core
 from cowfreeze._sizes import format_size, parse_size
@@ -217,28 +217,11 @@ fuzz_stat(const char *text, int field)
 """
 
 
-def build_harness(tmp_path: Path) -> ctypes.CDLL:
-    csrc = Path(__file__).resolve().parent.parent / "csrc"
-    if not csrc.is_dir():
-        pytest.skip("the tests stand alone, without sources")
-    source, library = tmp_path / "harness.c", tmp_path / "harness.so"
-    source.write_text(HARNESS)
-    command = ["cc", "-std=c11", "-shared", "-fPIC", "-O1", "-I", str(csrc), str(source)]
-    try:
-        built = subprocess.run(
-            [*command, str(csrc / "maps.c"), str(csrc / "procfile.c"), "-o", str(library)],
-            capture_output=True,
-            text=True,
-        )
-    except FileNotFoundError:
-        pytest.skip("there is no C compiler")
-    assert built.returncode == 0, built.stderr
-    return ctypes.CDLL(str(library))
-
-
 @pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(LONG, marks=pytest.mark.slow)])
 def test_maps_and_stat_in_c(tmp_path: Path, rounds: int) -> None:
-    library = build_harness(tmp_path)
+    source = tmp_path / "harness.c"
+    source.write_text(HARNESS)
+    library = ctypes.CDLL(str(build(tmp_path / "harness.so", source, ("maps", "procfile"), ("-shared", "-fPIC"))))
     library.fuzz_maps.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t]
     maps, stat = read("/proc/self/maps"), read("/proc/self/stat")
     assert library.fuzz_maps(maps[: maps.rindex(b"\n") + 1], maps.rindex(b"\n") + 1, 32768) == maps.count(b"\n")

@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
-from _trap_support import BACKENDS, result_of, scene, status_of
+from _compiled import build
+from _trap_support import BACKENDS, FOLDER, need, result_of, scene, status_of
 
 import cowfreeze
 
@@ -133,3 +136,34 @@ def test_worker_that_raises_under_a_trap() -> None:
     result = cowfreeze.fork_workers(fail, 1, trap=True)
     assert result.workers[0].outcome == "raised"
     assert result.explain().pages > 0
+
+
+# ---- many threads, in C ---------------------------------------------------------------------
+
+PARTS = (
+    *("trap", "trap_handlers", "trap_pages", "trap_perf", "trap_protect", "trap_record", "trap_signals"),
+    *("mem", "pageset", "maps", "pagemap", "procfile"),
+)
+
+
+def run_threads(program: Path, *arguments: str) -> None:
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr[-6000:]
+
+
+@backends
+@pytest.mark.parametrize("rounds", [60, pytest.param(5000, marks=pytest.mark.slow)])
+def test_threads_that_write_while_a_trap_begins_and_ends(tmp_path: Path, backend: str, rounds: int) -> None:
+    """A thread whose SIGTRAP came after the handler was gone took the process with it."""
+    need(backend)
+    program = build(tmp_path / "threads", FOLDER / "threads.c", PARTS)
+    run_threads(program, backend, "both", str(rounds))
+
+
+@backends
+@pytest.mark.parametrize("rounds", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_thread_sanitizer(tmp_path: Path, backend: str, rounds: int) -> None:
+    """With mprotect only whole rounds: the sanitizer looks for the handler of a signal some time after it took it."""
+    need(backend)
+    program = build(tmp_path / "threads", FOLDER / "threads.c", PARTS, ["-fsanitize=thread"])
+    run_threads(program, backend, "both" if backend == "perf" else "whole", str(rounds))

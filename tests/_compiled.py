@@ -1,0 +1,30 @@
+"""Builds C programs and libraries out of csrc/ for a test, or skips it with the reason."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+CSRC = Path(__file__).resolve().parent.parent / "csrc"
+
+
+def build(output: Path, source: Path, parts: Sequence[str], flags: Sequence[str] = ()) -> Path:
+    """Compile SOURCE and the files PARTS of csrc/ to OUTPUT, warnings as errors. Needs no Python.h."""
+    configured = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    compiler = shutil.which(configured) or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    if not CSRC.is_dir():
+        pytest.skip("no C sources beside the tests")
+    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-UNDEBUG", "-O1", "-g", "-pthread", *flags]
+    command += ["-I", str(CSRC), str(source), *(str(CSRC / f"{part}.c") for part in parts), "-o", str(output)]
+    built = subprocess.run(command, check=False, capture_output=True, text=True)
+    if any("-fsanitize" in flag for flag in flags) and "cannot find" in built.stderr:
+        pytest.skip("the compiler has no sanitizer libraries")
+    assert built.returncode == 0, built.stderr
+    return output
