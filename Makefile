@@ -13,7 +13,7 @@ DEMO_ARGS ?=
 LOAD_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean test-faults test-asan analyze load
+.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean test-faults test-asan analyze fuzz load
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test-asan:  ## the tests on builds with UndefinedBehaviorSanitizer and AddressSa
 
 analyze:  ## gcc's static analyzer and all warnings as errors over csrc/
 	@bash .ci/analyze $(PYTHON)
+
+fuzz:  ## Atheris over the parsers, a minute each (FUZZ_ARGS="--seconds N [TARGET ...]")
+	@env=$$(.ci/venv fuzz "[test]" $(PYTHON)) && "$$env/bin/python" -m pip install -q atheris \
+	  && "$$env/bin/python" tests/fuzz/guided.py $(FUZZ_ARGS)
 
 load:  ## a million forks from a frozen parent (LOAD_ARGS="forks --count N", or kills, freezes, rounds)
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" tests/faults/load.py $(or $(LOAD_ARGS),forks --count 1000000)
