@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
