@@ -5,6 +5,7 @@
  *                            |                                   |
  *   bits                [1/64 of it]                        [1/64 of it         ]   per object
  *   pages               [1/4096]                            [1/4096             ]   per page
+ *   units               [1/2 Mi]                            [1/2 Mi             ]   per 2 MiB
  *
  * Mappings that lie closer than GAP share a window; a process has two or three.
  * So a bit is found with one comparison and two shifts.
@@ -14,6 +15,10 @@
  * way, a spare bit in every object's header, has to be undone on failure.)
  * Bits of what is not heap are reserved too, but never touched, and what is
  * not touched is not backed by memory.
+ *
+ * Reading what was never touched costs a page fault for each of its pages, and a
+ * program may have reserved terabytes that hold no object. So who visits looks at
+ * the units first.
  */
 #include "objset.h"
 
@@ -23,9 +28,10 @@
 #include <string.h>
 
 #define GAP ((uintptr_t)1 << 30)
-/* A window starts and ends on the boundary of a word, and of a page of any
- * size. */
-#define ALIGN ((uintptr_t)1 << 20)
+#define UNIT ((uintptr_t)1 << CF_OBJSET_UNIT_SHIFT)
+/* A window starts and ends on the boundary of a unit, and so of a word and of a
+ * page of any size. */
+#define ALIGN UNIT
 
 static size_t
 pages_size(const cf_objset *set, const cf_objset_window *window)
@@ -37,6 +43,12 @@ static size_t
 bits_size(const cf_objset_window *window)
 {
     return window->size >> CF_OBJSET_SHIFT >> 3;
+}
+
+static size_t
+units_size(const cf_objset_window *window)
+{
+    return window->size >> CF_OBJSET_UNIT_SHIFT;
 }
 
 int
@@ -56,14 +68,15 @@ cf_objset_reserve(cf_objset *set, const cf_range *ranges, size_t n)
             w[-1].size = end - w[-1].start;
             continue;
         }
-        *w = (cf_objset_window){start, end - start, NULL, NULL};
+        *w = (cf_objset_window){start, end - start, NULL, NULL, NULL};
         set->n_windows++;
     }
     for (size_t i = 0; i < set->n_windows; i++) {
         cf_objset_window *w = &set->windows[i];
         w->bits = cf_mem_reserve(bits_size(w));
         w->pages = cf_mem_reserve(pages_size(set, w));
-        if (w->bits == NULL || w->pages == NULL) {
+        w->units = cf_mem_reserve(units_size(w));
+        if (w->bits == NULL || w->pages == NULL || w->units == NULL) {
             cf_objset_clear(set);
             return -1;
         }
@@ -77,6 +90,7 @@ cf_objset_clear(cf_objset *set)
     for (size_t i = 0; i < set->n_windows; i++) {
         cf_mem_unmap(set->windows[i].bits, bits_size(&set->windows[i]));
         cf_mem_unmap(set->windows[i].pages, pages_size(set, &set->windows[i]));
+        cf_mem_unmap(set->windows[i].units, units_size(&set->windows[i]));
     }
     memset(set, 0, sizeof(*set));
 }
@@ -93,18 +107,47 @@ cf_objset_find_window(cf_objset *set, uintptr_t address)
     return false;
 }
 
-/* Only the mapped ranges are looked at: reading the bits of what was never
- * mapped would cost a page fault each. */
+/* The next piece of the ranges that lies in one unit with a member or a marked page; its window
+ * becomes the last one. POSITION begins as zeros. Only mapped ranges, by rising address. */
+typedef struct {
+    size_t range;
+    uintptr_t at;
+} position;
+
+static bool
+next_piece(cf_objset *set, position *p, cf_range *piece)
+{
+    for (; p->range < set->n_ranges; p->range++, p->at = 0) {
+        const cf_range *range = &set->ranges[p->range];
+        uintptr_t at = p->at == 0 ? range->start : p->at;
+        if (at >= range->end || !cf_objset_find_window(set, at)) {
+            continue;
+        }
+        const cf_objset_window *window = &set->last;
+        size_t unit = (at - window->start) >> CF_OBJSET_UNIT_SHIFT;
+        size_t end = ((range->end - 1 - window->start) >> CF_OBJSET_UNIT_SHIFT) + 1;
+        const uint8_t *found = memchr(window->units + unit, 1, end - unit);
+        if (found == NULL) {
+            continue;
+        }
+        uintptr_t start = window->start + ((uintptr_t)(found - window->units) << CF_OBJSET_UNIT_SHIFT);
+        piece->start = start > at ? start : at;
+        piece->end = start + UNIT < range->end ? start + UNIT : range->end;
+        p->at = piece->end;
+        return true;
+    }
+    return false;
+}
+
 void
 cf_objset_visit(cf_objset *set, void (*visit)(void *, void *), void *arg)
 {
-    for (size_t i = 0; i < set->n_ranges; i++) {
-        if (!cf_objset_find_window(set, set->ranges[i].start)) {
-            continue;
-        }
-        cf_objset_window window = set->last;
-        size_t first = (set->ranges[i].start - window.start) >> CF_OBJSET_WORD_SHIFT;
-        size_t last = (set->ranges[i].end - 1 - window.start) >> CF_OBJSET_WORD_SHIFT;
+    position p = {0};
+    cf_range piece;
+    while (next_piece(set, &p, &piece)) {
+        cf_objset_window window = set->last; /* VISIT may look for another */
+        size_t first = (piece.start - window.start) >> CF_OBJSET_WORD_SHIFT;
+        size_t last = (piece.end - 1 - window.start) >> CF_OBJSET_WORD_SHIFT;
         for (size_t w = first; w <= last; w++) {
             for (uint64_t rest = window.bits[w]; rest != 0; rest &= rest - 1) {
                 size_t bit = (w << 6) + (size_t)__builtin_ctzll(rest);
@@ -194,13 +237,12 @@ void
 cf_objset_visit_pages(cf_objset *set, void (*visit)(uintptr_t, void *), void *arg)
 {
     uintptr_t page_size = (uintptr_t)1 << set->page_shift;
-    for (size_t i = 0; i < set->n_ranges; i++) {
-        if (!cf_objset_find_window(set, set->ranges[i].start)) {
-            continue;
-        }
-        for (uintptr_t page = set->ranges[i].start; page < set->ranges[i].end;
-             page += page_size) {
-            if (set->last.pages[(page - set->last.start) >> set->page_shift]) {
+    position p = {0};
+    cf_range piece;
+    while (next_piece(set, &p, &piece)) {
+        cf_objset_window window = set->last;
+        for (uintptr_t page = piece.start; page < piece.end; page += page_size) {
+            if (window.pages[(page - window.start) >> set->page_shift]) {
                 visit(page, arg);
             }
         }
@@ -214,18 +256,20 @@ cf_objset_used_bytes(cf_objset *set)
     size_t used = 0;
     uintptr_t page_size = (uintptr_t)1 << set->page_shift;
     size_t words = page_size / sizeof(uint64_t);
-    for (size_t i = 0; i < set->n_ranges; i++) {
-        if (!cf_objset_find_window(set, set->ranges[i].start)) {
-            continue;
-        }
-        size_t first = (set->ranges[i].start - set->last.start) >> CF_OBJSET_WORD_SHIFT;
-        size_t last = (set->ranges[i].end - 1 - set->last.start) >> CF_OBJSET_WORD_SHIFT;
-        used += (set->ranges[i].end - set->ranges[i].start) >> set->page_shift;
+    const uint64_t *looked_at = NULL; /* a large page has the bits of several pieces */
+    position p = {0};
+    cf_range piece;
+    while (next_piece(set, &p, &piece)) {
+        size_t first = (piece.start - set->last.start) >> CF_OBJSET_WORD_SHIFT;
+        size_t last = (piece.end - 1 - set->last.start) >> CF_OBJSET_WORD_SHIFT;
+        used += (piece.end - piece.start) >> set->page_shift;
         for (size_t page = first / words; page <= last / words; page++) {
+            const uint64_t *bits = set->last.bits + page * words;
             uint64_t any = 0;
-            for (size_t w = page * words; w < (page + 1) * words; w++) {
-                any |= set->last.bits[w];
+            for (size_t w = 0; w < words && bits != looked_at; w++) {
+                any |= bits[w];
             }
+            looked_at = bits;
             used += any != 0 ? page_size : 0;
         }
     }

@@ -19,12 +19,14 @@ typedef struct {
 #define CF_OBJSET_WINDOWS 16
 #define CF_OBJSET_SHIFT 3 /* objects lie on 8-byte boundaries */
 #define CF_OBJSET_WORD_SHIFT (CF_OBJSET_SHIFT + 6)
+#define CF_OBJSET_UNIT_SHIFT 21 /* 2 MiB */
 
 typedef struct {
     uintptr_t start;
     uintptr_t size;
     uint64_t *bits; /* bit i: the object at start + 8 * i */
     uint8_t *pages; /* byte i: the page at start + i * page size */
+    uint8_t *units; /* byte i: is there a bit or a page of the unit at start + i * its size? */
 } cf_objset_window;
 
 typedef struct {
@@ -66,6 +68,7 @@ cf_objset_add(cf_objset *set, const void *op)
         return false;
     }
     *word = old | mask;
+    set->last.units[offset >> CF_OBJSET_UNIT_SHIFT] = 1;
     return true;
 }
 
@@ -89,6 +92,7 @@ cf_objset_mark_page(cf_objset *set, uintptr_t address)
         offset = address - set->last.start;
     }
     set->last.pages[offset >> set->page_shift] = 1;
+    set->last.units[offset >> CF_OBJSET_UNIT_SHIFT] = 1;
 }
 
 /* Call VISIT(op, ARG) for every member, by rising address. */

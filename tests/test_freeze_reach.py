@@ -120,3 +120,11 @@ def test_a_worker_reads_an_object_array_without_copying_it() -> None:
     result = run_in_child("arrays", "read_in_worker")
     assert result["plain"] > 0.9 * result["pages"] > 100, "the read does not write mortal objects"
     assert result["frozen"] <= 0.02 * result["pages"]
+
+
+def test_reserved_address_space_is_not_looked_through() -> None:
+    """Every 256 KiB of it used to cost a page fault: ten seconds per TiB."""
+    gib = 64
+    result = run_in_child("deep", "beside_reserved_memory", gib)
+    assert result["objects"] == 1001 and result["marked"]
+    assert result["faults"] < (gib << 30) // (256 << 10) // 4

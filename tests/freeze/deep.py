@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import resource
 from collections.abc import Callable
 from typing import Any
 
 import cowfreeze
 from support import is_marked
+
+MAP_NORESERVE = 0x4000  # mmap(2); the module has the name since 3.13
 
 WRAP: dict[str, Callable[[Any], Any]] = {
     "list": lambda inner: [inner],
@@ -85,3 +88,15 @@ def cycles() -> dict[str, Any]:
     two["node"] = node
     cowfreeze.freeze(one)
     return {"unmarked": [type(o).__name__ for o in (one, two, node, node.next) if not is_marked(o)]}
+
+
+def beside_reserved_memory(gib: int) -> dict[str, Any]:
+    """Freeze a little beside much address space that was never written: its page faults."""
+    size = gib << 30
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    with mmap.mmap(-1, size, flags=flags):
+        data = [[n] for n in range(1000)]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        report = cowfreeze.freeze(data)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return {"faults": faults, "objects": report.objects, "marked": all(map(is_marked, data))}
