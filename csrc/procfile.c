@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -163,4 +164,12 @@ cf_thread_count(void)
         field = cf_stat_field(line, 20); /* num_threads */
     }
     return field == NULL ? -1 : (int)strtol(field, NULL, 10);
+}
+
+bool
+cf_is_only_thread(void)
+{
+    int n = cf_thread_count();
+    /* unshare(2): with this flag it does nothing, and fails where there are more threads. */
+    return n == 1 || (n < 0 && unshare(CLONE_THREAD) == 0);
 }

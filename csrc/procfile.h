@@ -45,4 +45,7 @@ const char *cf_stat_field(const char *line, int field);
 /* How many threads this process has, Python's or not; -1: unknown. */
 int cf_thread_count(void);
 
+/* Is this the only thread of the process? Also known where no file can be opened. */
+bool cf_is_only_thread(void);
+
 #endif

@@ -46,7 +46,7 @@ uninstall_all(void)
 {
     /* T9: until a thread is back in user mode, nothing shows that the kernel owes it a SIGTRAP. So
      * ours stays where there are other threads, and passes on what is not ours. */
-    if (cf_trap.backend == CF_TRAP_PERF && cf_thread_count() == 1) {
+    if (cf_trap.backend == CF_TRAP_PERF && cf_is_only_thread()) {
         cf_signal_uninstall(SIGTRAP, cf_trap_on_trap, &cf_trap.old_trap);
     }
     cf_signal_uninstall(SIGSEGV, cf_trap_on_segv, &cf_trap.old_segv);

@@ -149,7 +149,7 @@ is_one_pending(void)
 void
 cf_signals_settle(void)
 {
-    if (cf_thread_count() == 1) {
+    if (cf_is_only_thread()) {
         return;
     }
     const struct timespec pause = {0, SETTLE_NS};
