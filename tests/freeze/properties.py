@@ -110,8 +110,11 @@ def stable_repr(obj: Any) -> str:
 def body(obj: Any) -> bytes:
     """Header and fixed part of the object as they lie in memory."""
     head = GC_HEAD if gc.is_tracked(obj) or type(obj).__flags__ & (1 << 14) else 0
-    # A short str ends before the fixed part of its type does.
-    size = min(type(obj).__basicsize__, obj.__sizeof__()) if isinstance(obj, str) else type(obj).__basicsize__
+    size = type(obj).__basicsize__
+    if isinstance(obj, str):
+        size = min(size, obj.__sizeof__())  # a short one ends before the fixed part of its type does
+    elif isinstance(obj, (datetime.time, datetime.datetime)) and obj.tzinfo is None:
+        size -= 8  # without a zone there is no room for one: the next object begins there
     return ctypes.string_at(id(obj) - head, head + max(size, 16))
 
 
