@@ -7,7 +7,7 @@
  *   store              page is copied, SIGTRAP       SIGSEGV
  *   handler            note the write                note the write, open the page
  *   store              done again                    done again
- *   disarm             events off, pages open, handlers as they were
+ *   disarm             events off, pages open, handlers as they were (but see T9)
  *
  * The handlers are trap_handlers.c. What must hold; docs/internals/trapping.md has the reasons:
  *  T1  The handler calls nothing that allocates or locks, and changes no errno.

@@ -1,6 +1,6 @@
 /* trap_handlers.h - what runs in a signal handler while a trap is armed.
  *
- * Between trap.c, which begins and ends, and these two files only. No Python.h, no malloc.
+ * For trap.c only, which begins and ends a trap and shares its state. No Python.h, no malloc.
  */
 #ifndef CF_TRAP_HANDLERS_H
 #define CF_TRAP_HANDLERS_H

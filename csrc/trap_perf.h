@@ -1,6 +1,6 @@
 /* trap_perf.h - page faults that arrive as signals, through perf events.
  *
- * No Python.h, no malloc.
+ * No Python.h. Malloc only in cf_perf_open, which lists the threads.
  */
 #ifndef CF_TRAP_PERF_H
 #define CF_TRAP_PERF_H

@@ -1,6 +1,6 @@
 /* trap_signals.h - a handler between a signal and the handler that was there before.
  *
- * No Python.h, no malloc.
+ * No Python.h. Malloc only in cf_signals_settle, which lists the threads.
  */
 #ifndef CF_TRAP_SIGNALS_H
 #define CF_TRAP_SIGNALS_H

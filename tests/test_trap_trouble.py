@@ -148,6 +148,8 @@ PARTS = (
 
 def run_threads(program: Path, *arguments: str) -> None:
     done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=300)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this ThreadSanitizer does not know the address space of this kernel (vm.mmap_rnd_bits)")
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr[-6000:]
 
 

@@ -48,7 +48,7 @@ def some_data(n: int = 20_000) -> list[dict[str, Any]]:
     return [{"n": i, "list": [i], "text": str(i)} for i in range(n)]
 
 
-def repeat(one: Callable[[], object], warm_up: int, count: int, seconds: float) -> dict[str, float]:
+def repeat(one: Callable[[], object], warm_up: int, count: int, seconds: float) -> dict[str, Any]:
     """ONE again and again, after some rounds that fill free lists: rounds, their rate, bytes that each left."""
     for _ in range(warm_up):
         one()
@@ -72,7 +72,7 @@ def forks(count: int, seconds: float) -> dict[str, Any]:
         if os.waitpid(pid, 0)[1] != 0:
             raise SystemExit("a worker read something else")
 
-    return dict(repeat(one, 100, count, seconds))
+    return repeat(one, 100, count, seconds)
 
 
 def kills(count: int, seconds: float) -> dict[str, Any]:

@@ -97,9 +97,10 @@ def main() -> None:
             line.removeprefix("stat::").split(":", 1) for line in done.stderr.splitlines() if line.startswith("stat::")
         )
         kept = len(list((CORPUS / name).iterdir()))
-        runs = figures.get("number_of_executed_units", "an unknown number of").strip()
-        print(f"{name}: {runs} inputs, {kept} kept, status {done.returncode}", flush=True)
-        if done.returncode != 0:
+        runs = figures.get("number_of_executed_units")
+        print(f"{name}: {runs.strip() if runs else '?'} inputs, {kept} kept, status {done.returncode}", flush=True)
+        # Without figures the process was ended, or became another program, whatever its status.
+        if done.returncode != 0 or runs is None:
             failed.append(name)
             print(done.stdout[-2000:] + done.stderr[-4000:], file=sys.stderr)
     sys.exit(f"findings: {', '.join(failed)}" if failed else 0)

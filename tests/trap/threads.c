@@ -81,9 +81,7 @@ look(const cf_trap_buffer *buffer, bool whole)
         assert(page < PAGES && thread < THREADS && !seen[page]);
         seen[page] = true;
         assert(write->thread == ids[thread]);
-        /* perf tells after the store. */
-        uint64_t after = buffer->backend == CF_TRAP_PERF;
-        assert(write->old_value == round_number - 1 || (after && write->old_value == round_number));
+        assert(write->old_value == round_number - 1);
     }
     for (size_t page = 0; page < PAGES; page++) {
         for (size_t thread = 0; thread < THREADS; thread++) {
