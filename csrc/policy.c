@@ -80,6 +80,7 @@ static const char *const decision_names[CF_N_DECISIONS] = {
     [CF_SKIP_CONTEXT] = "context",
     [CF_SKIP_EXCEPTION] = "exception with a traceback",
     [CF_SKIP_UNFINISHED] = "tuple in use by C code",
+    [CF_SKIP_NAME] = "special method's name (debug build)",
     [CF_SKIP_REQUESTED] = "skip=",
 };
 
@@ -295,4 +296,19 @@ cf_policy_object(const cf_typeinfo *info, PyObject *op)
         return CF_TAKE;
     }
     return ((PyBaseExceptionObject *)op)->traceback != NULL ? CF_SKIP_EXCEPTION : CF_TAKE;
+}
+
+/* A frozen str only looks interned there (cf_str_prepare), so it is not exchanged for
+ * its interned twin when it becomes an attribute's name, and update_slot (typeobject.c)
+ * finds special methods by identity: a `__len__` that was computed before the freeze
+ * and is set after it would be missed. Such names must stay mortal. */
+bool
+cf_policy_is_special_name(PyObject *op)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(op);
+    if (PyUnicode_CHECK_INTERNED(op) || !PyUnicode_IS_ASCII(op) || length < 5) {
+        return false;
+    }
+    const char *text = (const char *)PyUnicode_1BYTE_DATA(op);
+    return memcmp(text, "__", 2) == 0 && memcmp(text + length - 2, "__", 2) == 0;
 }

@@ -35,6 +35,7 @@ typedef enum {
     CF_SKIP_CONTEXT,
     CF_SKIP_EXCEPTION, /* with a traceback: would keep its frames */
     CF_SKIP_UNFINISHED, /* a tuple that a C function may still be filling */
+    CF_SKIP_NAME,      /* cf_policy_is_special_name */
     CF_SKIP_REQUESTED, /* freeze(skip=...) */
     CF_N_DECISIONS
 } cf_decision;
@@ -65,7 +66,7 @@ typedef enum {
     CF_N_SIZINGS
 } cf_sizing;
 
-/* Exact strings and numbers: no edges, no GC header, always taken. */
+/* Exact strings and numbers: no edges, no GC header, taken (but see CF_SKIP_NAME). */
 typedef enum {
     CF_NOT_PLAIN = 0,
     CF_PLAIN_STR,
@@ -98,6 +99,10 @@ void cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *con
 
 /* The decision on one object of a type with check_object. Likewise. */
 cf_decision cf_policy_object(const cf_typeinfo *info, PyObject *op);
+
+/* Builds with CF_STR_STATE_CHECKED: is OP the name of a special method, and only equal to
+ * the interned one? Likewise. */
+bool cf_policy_is_special_name(PyObject *op);
 
 /* Where the references of instances of TYPE are, whatever is decided about
  * them: an explanation looks into what a freeze leaves alone. Likewise. */

@@ -86,9 +86,6 @@ take(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
         if (info->function && plan->remember_functions) {
             forget = cf_live_remember(op);
         }
-        if (info->warmth == CF_WARM_STR) {
-            cf_str_prepare(op);
-        }
         cf_header_freeze(op);
     }
     if (info->gc && forget && (info->warmth != CF_WARM_TYPE || PyObject_IS_GC(op))) {
@@ -183,6 +180,12 @@ settle_str(cf_plan *plan, cf_typeinfo *info, PyObject *op)
         plan->unwarmed++;
     }
     if (!cf_header_done(op)) {
+        if (CF_STR_STATE_CHECKED && cf_policy_is_special_name(op)) {
+            if (cf_objset_add(&plan->seen, op)) {
+                pass_over(plan, op, CF_SKIP_NAME);
+            }
+            return;
+        }
         if (!plan->dry_run) {
             cf_str_prepare(op);
         }

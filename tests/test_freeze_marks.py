@@ -194,6 +194,15 @@ def test_frozen_strings_pass_the_checks_of_debug_builds() -> None:
     run_in_child("warmth", "debug_strings")
 
 
+def test_special_methods_may_have_frozen_names() -> None:
+    result = run_in_child("builds", "special_names")
+    assert result.pop("values") == [3, 3, 3]
+    if hasattr(sys, "gettotalrefcount") and VERSION >= (3, 12):
+        assert result == {"marked": [False] * 3, "special method's name (debug build)": 3}
+    else:
+        assert result == {"marked": [True] * 3}
+
+
 def test_an_old_extension_that_counts_unchecked_does_not_free() -> None:
     result = run_in_child("builds", "old_stable_abi")
     assert result["marked"] and result["frozen"] and result["equal"]

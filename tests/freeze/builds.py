@@ -103,3 +103,17 @@ def huge_pages() -> dict[str, Any]:
         "after": sum("hg" in flags for flags in after),
         "copied": len(copied_by(lambda: [row[0] for row in rows]) & pages),
     }
+
+
+def special_names() -> dict[str, Any]:
+    """A name that was computed before the freeze becomes a special method's after it, as in unittest.mock."""
+    names = [f"__{word}__" for word in ("int", "len", "call")]
+    report = cowfreeze.freeze(names)
+
+    class Late:
+        pass
+
+    for name in names:
+        setattr(Late, name, lambda self: 3)
+    late: Any = Late()
+    return {"values": [int(late), len(late), late()], "marked": [is_marked(name) for name in names], **report.skipped}
