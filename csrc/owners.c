@@ -2,7 +2,7 @@
  *
  *   seen      a bit for every object (objset.c): the object at or before an address is
  *             found by looking back, and its extent tells if the address is inside
- *   tables    [ start, end, list ][ start, end, dict ] ...   sorted; blocks that objects
+ *   tables    [ start, end, list ][ start, end, dict ] ...   (tables.c); blocks that objects
  *             keep elsewhere, only those on pages that are asked about
  *   objects   [ root | root | a | b | c | ... ]   breadth first: the queue of the walk
  *   parents   [  R0  |  R1  | 0 | 0 | 1 | ... ]   who led there: the shortest path back
@@ -22,7 +22,6 @@
 #include "mem.h"
 #include "sizes.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define SMALLEST_OBJECT 16
@@ -129,11 +128,9 @@ add_table(cf_owners *owners, PyObject *op, cf_part part, uintptr_t start, size_t
     if (at >= start + size) {
         return;
     }
-    if (owners->n_tables == owners->tables_capacity) {
+    if (!cf_tables_add(&owners->tables, &(cf_table){start, start + size, op, part})) {
         owners->overflow = true;
-        return;
     }
-    owners->tables[owners->n_tables++] = (cf_table){start, start + size, op, part};
 }
 
 static void
@@ -234,14 +231,6 @@ add_tables(cf_owners *owners, PyObject *op, const cf_typeinfo *info)
     }
 }
 
-static int
-by_start(const void *a, const void *b)
-{
-    uintptr_t x = ((const cf_table *)a)->start;
-    uintptr_t y = ((const cf_table *)b)->start;
-    return (x > y) - (x < y);
-}
-
 /* -- all of it ----------------------------------------------------------- */
 
 static void
@@ -295,11 +284,10 @@ reserve(cf_owners *owners)
     if (owners->capacity >= CF_FROM_ROOT) {
         owners->capacity = CF_FROM_ROOT - 1;
     }
-    owners->tables_capacity = bytes / SMALLEST_TABLE;
     owners->objects = cf_mem_reserve(owners->capacity * sizeof(PyObject *));
     owners->parents = cf_mem_reserve(owners->capacity * sizeof(uint32_t));
-    owners->tables = cf_mem_reserve(owners->tables_capacity * sizeof(cf_table));
-    if (owners->objects == NULL || owners->parents == NULL || owners->tables == NULL) {
+    if (cf_tables_reserve(&owners->tables, bytes / SMALLEST_TABLE) < 0
+        || owners->objects == NULL || owners->parents == NULL) {
         return -1;
     }
     return 0;
@@ -315,7 +303,10 @@ cf_owners_build(cf_owners *owners, PyObject *roots, const cf_pageset *pages)
         return -1;
     }
     walk(owners, roots);
-    qsort(owners->tables, owners->n_tables, sizeof(cf_table), by_start);
+    if (cf_tables_sort(&owners->tables) < 0) {
+        cf_owners_clear(owners);
+        return -1;
+    }
     return 0;
 }
 
@@ -324,7 +315,7 @@ cf_owners_clear(cf_owners *owners)
 {
     cf_mem_unmap(owners->objects, owners->capacity * sizeof(PyObject *));
     cf_mem_unmap(owners->parents, owners->capacity * sizeof(uint32_t));
-    cf_mem_unmap(owners->tables, owners->tables_capacity * sizeof(cf_table));
+    cf_tables_clear(&owners->tables);
     cf_plan_clear(&owners->plan);
     memset(owners, 0, sizeof(*owners));
 }
@@ -345,29 +336,6 @@ is_inside(cf_owners *owners, uintptr_t object, uintptr_t address, cf_owner *owne
     return true;
 }
 
-static bool
-find_table(cf_owners *owners, uintptr_t address)
-{
-    if (address - owners->last.start < owners->last.end - owners->last.start) {
-        return true;
-    }
-    size_t low = 0, high = owners->n_tables;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (owners->tables[middle].start <= address) {
-            low = middle + 1;
-        }
-        else {
-            high = middle;
-        }
-    }
-    if (low == 0 || address >= owners->tables[low - 1].end) {
-        return false;
-    }
-    owners->last = owners->tables[low - 1];
-    return true;
-}
-
 /* Words are asked for by rising address: look around only when the last
  * answer does not hold any more. Where there are no objects at all (the tables
  * of a large array, free memory) the whole range is the answer. */
@@ -378,13 +346,17 @@ look_around(cf_owners *owners, uintptr_t address)
     if (address - owners->gap.start < owners->gap.end - owners->gap.start) {
         return;
     }
+    uintptr_t next = owners->after;
     owners->before = owners->after = 0;
     if (!cf_objset_range(seen, address, &owners->gap)) {
         owners->gap = (cf_range){address, address + 1};
         return;
     }
-    owners->before = cf_objset_before(seen, address);
     owners->after = cf_objset_after(seen, address);
+    /* Mostly this is the next gap, and what ended the last one begins it. */
+    bool next_gap = next >= owners->gap.start && next <= address
+                    && cf_objset_after(seen, next) == owners->after;
+    owners->before = next_gap ? next : cf_objset_before(seen, address);
     if (owners->before != 0) {
         owners->gap.start = owners->before;
     }
@@ -405,11 +377,11 @@ cf_owners_find(cf_owners *owners, uintptr_t address, cf_owner *owner)
     if (owners->before != 0 && is_inside(owners, owners->before, address, owner)) {
         return true;
     }
-    if (find_table(owners, address)) {
-        owner->op = owners->last.op;
-        owner->info = cf_owners_type(owners, Py_TYPE(owner->op));
-        owner->part = owners->last.part;
-        owner->offset = (ptrdiff_t)(address - owners->last.start);
+    const cf_table *table = cf_tables_find(&owners->tables, address);
+    if (table != NULL) {
+        PyObject *op = table->owner;
+        *owner = (cf_owner){op, cf_owners_type(owners, Py_TYPE(op)), table->part,
+                            (ptrdiff_t)(address - table->start)};
         return true;
     }
     return false;

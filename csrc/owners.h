@@ -5,24 +5,7 @@
 #include "compat.h"
 #include "pageset.h"
 #include "plan.h"
-
-/* Which block of an object an address lies in. */
-typedef enum {
-    CF_PART_BODY,        /* the object itself, what lies before its header included */
-    CF_PART_ITEMS,       /* a list's array */
-    CF_PART_KEYS,        /* a dict's table of keys and values */
-    CF_PART_SET,         /* a set's table */
-    CF_PART_VALUES,      /* attribute values of an instance */
-    CF_PART_SHARED_KEYS, /* attribute names of a class */
-    CF_PART_BUFFER,      /* bytes of a bytearray, elements of an array */
-} cf_part;
-
-typedef struct {
-    uintptr_t start;
-    uintptr_t end;
-    PyObject *op;
-    cf_part part;
-} cf_table;
+#include "tables.h"
 
 /* Where a way from the roots comes from, in cf_owners.parents. */
 #define CF_FROM_ROOT UINT32_C(0x80000000)    /* root number in the other bits */
@@ -34,12 +17,9 @@ typedef struct {
     uint32_t *parents;       /* position of who led there */
     size_t n;
     size_t capacity;
-    cf_table *tables;        /* by start, once the walk is over */
-    size_t n_tables;
-    size_t tables_capacity;
+    cf_tables tables;        /* sorted once the walk is over */
     const cf_pageset *pages; /* only tables on these are remembered; borrowed */
     bool overflow;           /* there was more than there was room for */
-    cf_table last;           /* found last */
     cf_range gap;            /* no object starts behind its start and before its end */
     uintptr_t before;        /* the object where it starts; 0: none */
     uintptr_t after;         /* the object where it ends; 0: none */

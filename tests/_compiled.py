@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
 
 
 def build(output: Path, source: Path, parts: Sequence[str], flags: Sequence[str] = ()) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _compiled import build
+from _compiled import SANITIZERS, build
 
 from cowfreeze import _core
 
@@ -325,7 +325,6 @@ C_PARTS = (
     *("mem", "procfile", "maps", "pagemap", "ksm", "kin"),
     *("witness", "pages", "scan", "inherited", "audit"),
 )
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover"]
 
 
 @pytest.mark.parametrize("flags", [[], SANITIZERS], ids=["plain", "sanitizers"])

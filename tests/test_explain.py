@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _compiled import SANITIZERS, build
 
 import cowfreeze
 from cowfreeze import _core
@@ -298,3 +299,13 @@ def test_short_repr_runs_no_user_code() -> None:
     assert short_repr("x" * 1000).endswith("...") and len(short_repr("x" * 1000)) < 70
     assert short_repr(10**1000) == "int of 3,322 bits"
     assert short_repr(Loud) == f"class {__name__}.Loud"
+
+
+# -- tables of objects ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [[], SANITIZERS], ids=["plain", "sanitizers"])
+def test_tables_are_found_by_address(tmp_path: Path, flags: list[str]) -> None:
+    program = build(tmp_path / "tables", SCRIPT.with_name("tables.c"), ["tables", "mem"], flags)
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr

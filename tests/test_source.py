@@ -86,7 +86,7 @@ def test_includes_point_downwards(path: Path) -> None:
 
 
 # mem and what is built on it measure and keep books: they must work without an interpreter.
-WITHOUT_PYTHON = ("mem", "maps", "objset", "pages", "pageset", "stack", "witness")
+WITHOUT_PYTHON = ("mem", "maps", "objset", "pages", "pageset", "stack", "tables", "witness")
 
 
 @pytest.mark.parametrize("stem", WITHOUT_PYTHON)
