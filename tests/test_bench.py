@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -18,7 +19,7 @@ from cowfreeze.bench.cases.forking import steps
 from cowfreeze.bench.metrics import MEMORY, METRICS, TIME
 from cowfreeze.bench.modes import MODES
 from cowfreeze.bench.reader import visit
-from cowfreeze.bench.results import BenchResult, Cell, Row, load, save
+from cowfreeze.bench.results import FORMAT, BenchResult, Cell, Row, load, save
 from cowfreeze.bench.runner import choose, default_cases, make_plan
 from cowfreeze.bench.serialized import SerializedList, SharedBlock, in_one_buffer
 from cowfreeze.bench.tables import compare_text, full_text, markdown
@@ -334,6 +335,27 @@ def test_compare_tells_what_is_more_than_noise() -> None:
     assert "1 figures differ by no more" in text
     assert "records/heap: only in a" in text
     assert "records/pack: only in b" in text
+
+
+def test_compare_tells_what_could_not_be_compared() -> None:
+    def failed(*modes: str) -> BenchResult:
+        return result(*three("none", 1.0, 1.0, 1.0), *(cell(mode, values={}, error="it broke") for mode in modes))
+
+    before = result(*three("none", 1.0, 1.0, 1.0), *three("freeze", 1.0, 1.0, 1.0), cell("heap", values={}, reason="no"))
+    text = compare_text(before, failed("freeze", "heap"), ("a", "b"))
+    assert "note: records/freeze: not compared: failed: it broke in b" in text
+    assert "note: records/heap: not compared: no in a; failed: it broke in b" in text
+    known = result(*three("none", 1.0, 1.0, 1.0))
+    part = dataclasses.replace(known, cells=tuple(dataclasses.replace(one, values={}) for one in known.cells))
+    lost = compare_text(known, part, ("a", "b"))
+    assert "is unknown in b" in lost and "is unknown in a" not in lost
+
+
+@pytest.mark.parametrize("part", [{}, {"cells": [3]}, {"cells": None}])
+def test_a_damaged_result_is_named(tmp_path: Path, part: dict[str, Any]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"cowfreeze": {"format": FORMAT, **part}}))
+    with pytest.raises(CowfreezeError, match=r"a\.json is damaged"):
+        load(str(tmp_path / "a.json"))
 
 
 def test_every_column_exists() -> None:

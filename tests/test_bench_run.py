@@ -208,7 +208,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_keeps_what_was_measured_and_ends_every_worker(tmp_path: Path, number: signal.Signals) -> None:
     """The second measurement's work sleeps, so that the signal surely comes in its middle."""
     (tmp_path / "slow_app.py").write_text(

@@ -96,7 +96,7 @@ def test_compare_prints_json() -> None:
     assert done.returncode == 0
     found = json.loads(done.stdout)
     assert found["before"] == str(old) and found["notes"]
-    assert all({"case", "mode", "figure", "before", "after", "change"} == set(one) for one in found["differences"])
+    assert all({"case", "mode", "figure", "unit", "before", "after", "change"} == set(one) for one in found["differences"])
     assert len(found["differences"]) > 10
     shown = cowfreeze("bench", "--load", str(new), "--json").stdout
     assert json.loads(shown)["cowfreeze"]["command"].startswith("cowfreeze bench ")

@@ -363,7 +363,8 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def test_an_interrupt_ends_everything(user_data: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_interrupt_ends_everything(user_data: str, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cowfreeze", "demo", "--json", user_data],
         stdout=subprocess.PIPE,
@@ -378,10 +379,13 @@ def test_an_interrupt_ends_everything(user_data: str) -> None:
     time.sleep(0.1)
     family = children(process.pid)
     assert family
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+    os.killpg(process.pid, number)  # as a terminal does on Ctrl-C, and `timeout`
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.endswith("cowfreeze: interrupted\n")
+    if number == signal.SIGKILL:  # nobody is left to end the others but the kernel
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 130
+        assert errors.endswith("cowfreeze: interrupted\n")
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in family):
         assert time.monotonic() < deadline, "a process was left behind"

@@ -144,3 +144,14 @@ def test_guard_as_decorator() -> None:
         finally:
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 23
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+def test_fast_exit_tells_its_text_without_a_stdout(output: str) -> None:
+    code = "import cowfreeze; print(end='x'); cowfreeze.fast_exit('why it ended')"
+    done = subprocess.run(
+        f"exec '{sys.executable}' -c \"{code}\" {output}", shell=True, capture_output=True, text=True, timeout=60,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("why it ended\n")

@@ -29,7 +29,7 @@ def test_reading_passes_and_changing_fails(pytester: pytest.Pytester) -> None:
     result.stdout.re_match_lines(
         [
             r"workers copied \d+(\.\d)? MiB \(limit 977 KiB\): [\d,]+ pages, [\d,]+ with frozen "
-            r"objects \(limit 16\); [\d.]+% of the inherited memory is still shared",
+            r"objects \(limit 16\); [\d.]+% of the inherited memory was not copied",
             r"-+ cow: pages -+",
             r" worker +copied +frozen .*",
             r" 0 returned .*",

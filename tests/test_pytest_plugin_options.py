@@ -261,9 +261,26 @@ def test_a_json_report_that_cannot_be_written(pytester: pytest.Pytester) -> None
     project(pytester, LIGHT)
     result = run(pytester, "--cow-report=json:no/such/folder/report.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "--cow-report=json:no/such/folder/report.json" in (
-        result.stdout.str() + result.stderr.str()
+    assert result.stderr.str().strip() == (
+        "ERROR: --cow-report=json:no/such/folder/report.json: No such file or directory"
     )
+    assert "passed" not in result.stdout.str()  # said before the tests, not after them
+
+
+@pytest.mark.parametrize(("option", "lost"), [("--cow-report=json:out/report.json", "out"), ("--cow-save", None)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_cannot_be_written_at_the_end_hides_no_failure(
+    pytester: pytest.Pytester, option: str, lost: str | None, fails: bool
+) -> None:
+    body = "def test_harm():\n    import os, pathlib\n"
+    body += "    os.rmdir('out')\n" if lost else "    pathlib.Path('cow-figures.json').write_text('{bad')\n"
+    project(pytester, body + f"    assert not {fails}, 'planted failure'\n")
+    Path("out").mkdir()
+    result = run(pytester, option)
+    text = result.stdout.str()
+    assert result.ret == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.USAGE_ERROR)
+    assert ("planted failure" in text) is fails and "Error" not in result.stderr.str()
+    result.stdout.fnmatch_lines([f"ERROR: {option}*" if lost else "ERROR: --cow-save: *cow-figures.json cannot be read*"])
 
 
 def test_junit_has_the_figures_as_properties(pytester: pytest.Pytester) -> None:
@@ -426,6 +443,7 @@ def test_saved_figures_that_cannot_be_used(
     project(pytester, LIGHT)
     if content is not None:
         Path("cow-figures.json").write_text(content)
-    result = run(pytester, "--cow-fail-on-increase=5%")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert form in result.stderr.str()
+    for option in ["--cow-fail-on-increase=5%"] + ["--cow-save"] * ("Run" not in form):
+        result = run(pytester, option)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert form in result.stderr.str()

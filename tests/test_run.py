@@ -75,3 +75,8 @@ def test_the_sitecustomize_below_is_still_imported(tmp_path: Path) -> None:
                   path=str(tmp_path))  # fmt: skip
     # The first line is of the interpreter that `cowfreeze run` itself runs in.
     assert done.stdout.splitlines() == ["theirs", "theirs", str(tmp_path / "sitecustomize.py"), "False"]
+
+
+def test_signals_that_python_ignores_are_not_ignored_by_the_program() -> None:
+    ask = ("grep", "SigIgn", "/proc/self/status")
+    assert run("--", *ask).stdout == subprocess.run(ask, capture_output=True, text=True).stdout

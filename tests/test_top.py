@@ -218,18 +218,23 @@ def test_figures_that_were_not_read_again_grow_older() -> None:
     assert clock.now > 100 + 0.05 / 0.005
 
 
-def test_live_in_a_terminal_ends_with_the_last_table() -> None:
+@pytest.mark.parametrize(
+    ("number", "encoding"),
+    [(signal.SIGINT, "utf-8"), (signal.SIGTERM, "utf-8"), (signal.SIGHUP, "utf-8"), (signal.SIGINT, "ascii")],
+)
+def test_live_in_a_terminal_ends_with_the_last_table(number: signal.Signals, encoding: str) -> None:
     with pool("fork") as pid:
         terminal, inner = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "cowfreeze", "top", "--interval", "0.1", "-p", str(pid)],
-            stdin=inner, stdout=inner, stderr=inner, env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
+            stdin=inner, stdout=inner, stderr=inner,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONIOENCODING": encoding},
         )  # fmt: skip
         os.close(inner)
         text, deadline, told = b"", time.monotonic() + 30, False
         while time.monotonic() < deadline:
             if b"Ctrl-C" in text and not told:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 told = True
             if select.select([terminal], [], [], 0.2)[0]:
                 try:

@@ -201,6 +201,8 @@ def test_terabytes_of_reserved_address_space_are_not_read(tmp_path: Path) -> Non
         ("celery worker -P solo", "Celery", "no"),
         ("uwsgi --master --module app", "uWSGI", "yes"),
         ("uwsgi --master --lazy-apps", "uWSGI", "no"),
+        ("uwsgi --master --ini uwsgi.ini", "uWSGI", "maybe"),
+        ("uwsgi /etc/app.yaml", "uWSGI", "maybe"),
         ("python -m pyspark.daemon pyspark.worker", "PySpark daemon", "maybe"),
         ("uwsgi -M --lazy --module app", "uWSGI", "no"),
         ("python -m cowfreeze.integrations.pyspark pyspark.worker", "PySpark daemon", "yes"),

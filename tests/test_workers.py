@@ -16,6 +16,7 @@ from _workers_support import leaves_nothing_behind, one, only, raise_it, run_scr
 
 from cowfreeze._errors import WorkerFailed
 from cowfreeze._workers import fork_workers
+from cowfreeze._workers.processes import error_text
 
 # --- results ------------------------------------------------------------------------
 
@@ -159,6 +160,14 @@ def test_results_of_failed_workers_are_no_none() -> None:
         _ = result.results
     assert "in raise_it" in str(info.value) and isinstance(info.value.__cause__, ValueError)
     assert info.value.result is result
+
+
+def test_an_error_is_told_by_its_message_and_not_by_its_notes() -> None:
+    error = ValueError("what happened")
+    error.__notes__ = ["see ticket 17", "of\nthree lines"]  # type: ignore[attr-defined]
+    assert error_text(error) == "ValueError: what happened"
+    assert error_text(SyntaxError("wrong", ("a.py", 1, 1, "x y", 1, 2))) == "SyntaxError: wrong"
+    assert one(lambda index: raise_it(error)).status.startswith("raised ValueError: what happened")
 
 
 # --- forks, descriptors, output -----------------------------------------------------

@@ -104,8 +104,10 @@ def _status(status: object) -> int:
         # What does not fit into a C long counts as -1 there.
         return status & 0xFF if -(1 << 63) <= status < 1 << 63 else 0xFF
     with contextlib.suppress(Exception):
-        if sys.stderr is not None:
+        if sys.stdout is not None:
             sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        if sys.stderr is not None:
             print(status, file=sys.stderr)
     return 1
 

@@ -168,7 +168,10 @@ class WorkersResult:
 
     @property
     def shared_ratio(self) -> float | None:
-        """Part of the inherited memory that the worst worker still shares, 0.0 to 1.0."""
+        """Part of the inherited memory that the work of the worst worker did not copy, 0.0 to 1.0.
+
+        What a worker copies before its work (`startup_pages`) is not its work's.
+        """
         copied = self.copied
         if copied is None or not self.inherited:
             return None
@@ -250,7 +253,7 @@ class WorkersResult:
         ratio = self.shared_ratio
         title = (
             f"{len(self.workers)} workers, {size_cell(self.inherited)} inherited, "
-            f"{'unknown' if ratio is None else f'{ratio:.1%}'} still shared by the worst, "
+            f"{'unknown' if ratio is None else f'{ratio:.1%}'} not copied by the worst, "
             f"cluster PSS {size_cell(self.cluster_pss)}, {seconds_cell(self.seconds)}, "
             f"method {self.method or 'unknown'}"
         )

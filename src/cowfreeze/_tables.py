@@ -1,13 +1,14 @@
 """Tables for people: the one place that knows rich.
 
 Results are printed often in a test's failure text, in a log file or in a pipe, so the
-text form takes nothing from the environment: no colour, no width of a terminal. rich is
-imported when the first table is printed and not before, because importing it costs more
-memory and time than a worker does.
+text form takes nothing from the environment: no colour, no width of a terminal (but see
+`for_stdout`). rich is imported when the first table is printed and not before, because
+importing it costs more memory and time than a worker does.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNKNOWN = "unknown"
+_ASCII = {ord("─"): "-", ord("–"): "-", ord("→"): "->"}
 
 
 def size_cell(size: int | None) -> str:
@@ -75,4 +77,16 @@ def render(renderable: RenderableType, width: int = 110) -> str:
         markup=False, emoji=False, _environ={},
     )  # fmt: skip
     console.print(renderable)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    return for_stdout("\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines()))
+
+
+def for_stdout(text: str) -> str:
+    """TEXT with lines and dashes in ASCII if the encoding of stdout lacks them.
+
+    A program that prints a report when it starts must not end there because of a table's line.
+    """
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = text.translate(_ASCII)
+    return text

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cowfreeze._files import write_whole
+from cowfreeze._files import check_writable, write_whole
 from cowfreeze._plugin.result import CowResult
 from cowfreeze._sizes import format_size
 
@@ -76,6 +76,19 @@ def _read(config: pytest.Config) -> dict[str, dict[str, dict[str, Any]]]:
             f"{file} is no file of saved figures: remove it, or name another with cow_figures"
         )
     return everything
+
+
+def check(config: pytest.Config) -> None:
+    """What `save` needs.
+
+    Raises:
+        pytest.UsageError: the file is there and not ours, or cannot be written.
+    """
+    _read(config)
+    try:
+        check_writable(path(config))
+    except OSError as error:
+        raise pytest.UsageError(f"--cow-save: {path(config)}: {error.strerror}") from None
 
 
 def save(config: pytest.Config, measured: dict[str, dict[str, Any]]) -> Path:

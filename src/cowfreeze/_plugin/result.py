@@ -98,8 +98,8 @@ class CowResult:
 
     @property
     def shared_ratio(self) -> float | None:
-        """Part of the inherited memory (the session's and the data) that the worst worker
-        still shares, 0.0 to 1.0; None when unknown."""
+        """Part of the inherited memory (the session's and the data) that the body did not copy
+        in the worst worker, 0.0 to 1.0; None when unknown."""
         return self.measured.shared_ratio
 
     def assert_shared(
@@ -149,7 +149,7 @@ class CowResult:
         if self.frozen_copied is not None:
             text += f", {self.frozen_copied:,} with frozen objects (limit {max_frozen:,})"
         if self.shared_ratio is not None:
-            text += f"; {self.shared_ratio:.1%} of the inherited memory is still shared"
+            text += f"; {self.shared_ratio:.1%} of the inherited memory was not copied"
         return text
 
     def to_dict(self) -> dict[str, Any]:

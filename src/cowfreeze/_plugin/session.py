@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cowfreeze._files import write_whole
+from cowfreeze._files import check_writable, write_whole
 from cowfreeze._plugin import figures, isolated, marker, settings
 from cowfreeze._plugin.settings import WrongSetting
 from cowfreeze._tables import UNKNOWN, count_cell, size_cell
@@ -34,6 +34,7 @@ def start(config: pytest.Config) -> None:
     if pipe:
         config.pluginmanager.register(isolated.Sender(config, int(pipe)), _NAME)
     elif not hasattr(config, "workerinput"):
+        _check_files(config)
         # With xdist the reports of all workers come by in the controlling process.
         config.pluginmanager.register(Session(config), _NAME)
 
@@ -48,6 +49,22 @@ def _report_form(config: pytest.Config) -> str | None:
         return option
     asked = config.getoption("cow") or config.getoption("cow_explain")
     return form if asked or config.getoption("cow_no_freeze") else None
+
+
+def _check_files(config: pytest.Config) -> None:
+    """Find out before the tests what could not be written after them."""
+    form = _report_form(config)
+    if form is not None and form.startswith("json:"):
+        try:
+            check_writable(_json_file(config, form))
+        except OSError as error:
+            raise pytest.UsageError(f"--cow-report={form}: {error.strerror}") from None
+    if config.getoption("cow_save"):
+        figures.check(config)
+
+
+def _json_file(config: pytest.Config, form: str) -> Path:
+    return config.rootpath / form[len("json:") :]
 
 
 def check_items(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,26 +106,33 @@ class Session:
             self._measured.append((report.nodeid + measured["name"], measured))
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        # Nothing may be raised here: pytest would print neither failures nor summary.
         if self._form is not None and self._form.startswith("json:"):
-            self._write_json(self._config.rootpath / self._form[len("json:") :])
+            file = _json_file(self._config, self._form)
+            try:
+                self._write_json(file)
+            except OSError as error:
+                self._fail(session, f"--cow-report={self._form}: {error.strerror}")
         if self._config.getoption("cow_save"):
             known = {n: m for n, m in self._measured if m["copied"] is not None}
             try:
                 file = figures.save(self._config, known)
                 self._notes.append(f"{len(known)} figures saved in {file}")
-            except OSError as error:
-                raise pytest.UsageError(f"--cow-save: {error}") from None
+            except (OSError, pytest.UsageError) as error:
+                self._fail(session, f"--cow-save: {error}")
+
+    def _fail(self, session: pytest.Session, text: str) -> None:
+        self._notes.append(f"ERROR: {text}")
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def _write_json(self, file: Path) -> None:
         content = {
             "environment": figures.environment(),
             "tests": [{"nodeid": name, **measured} for name, measured in self._measured],
         }
-        try:
-            write_whole(file, json.dumps(content, indent=2, default=str) + "\n")
-        except OSError as error:
-            raise pytest.UsageError(f"--cow-report={self._form}: {error}") from None
+        write_whole(file, json.dumps(content, indent=2, default=str) + "\n")
         self._notes.append(f"{len(self._measured)} measurements written to {file}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -111,7 +111,9 @@ def signal_name(number: int) -> str:
 
 def error_text(error: BaseException) -> str:
     """One line: type and message."""
-    text = traceback.format_exception_only(type(error), error)[-1].strip()
+    lines = traceback.TracebackException(type(error), error, None)
+    vars(lines)["__notes__"] = None  # from 3.11 on they would be the last lines
+    text = list(lines.format_exception_only())[-1].strip()
     return text if len(text) <= 300 else text[:297] + "..."
 
 

@@ -55,7 +55,7 @@ _ALL = (
     Metric("frozen_copied_pages", "frozen pages", COUNT, False, True, "copied pages that hold frozen objects"),
     Metric("uss", "USS", BYTE, False, True, "memory that only the largest worker has"),
     Metric("cluster_pss", "cluster PSS", BYTE, False, True, "parent and workers, shared pages counted once"),
-    Metric("shared", "shared", SHARE, False, False, "part of the inherited memory that the worst worker still shares"),
+    Metric("shared", "shared", SHARE, False, False, "part of the inherited memory that the work of the worst worker did not copy"),
     Metric("minor_faults", "minor faults", COUNT, False, True, "of the worker with most, while it works"),
     Metric("freeze_seconds", "freeze", SECOND, True, True, "applying the mode, its own collection included"),
     Metric("freeze_ratio", "/ collect", RATIO, True, True, "freeze time per gc.collect() of the same data"),

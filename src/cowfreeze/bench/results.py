@@ -217,4 +217,7 @@ def load(path: str) -> BenchResult:
     part = document.get("cowfreeze") if isinstance(document, dict) else None
     if not isinstance(part, dict) or part.get("format") != FORMAT:
         raise CowfreezeError(f"{path} is no result of this version's `cowfreeze bench -o`")
-    return BenchResult.from_dict(part)
+    try:
+        return BenchResult.from_dict(part)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CowfreezeError(f"{path} is damaged: it says it is a result of `cowfreeze bench -o`, and is not") from error

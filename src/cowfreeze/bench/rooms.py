@@ -6,10 +6,13 @@
     reads lines <--- {"stage": "..."} ---- works, forks workers
                 <--- {"row": {...}} ------ or {"error": "..."}
     waits for the pipe's end and the exit status
+    holds the leash ---------------------> the kernel kills the room when its other end closes
 
 Freezing cannot be undone, so everything that freezes runs in such a process. All of them have
 the same hash seed: dicts get the same layout in every room. A pipe of its own carries the
-lines, because stdout and stderr belong to the data's and the workers' messages.
+lines, because stdout and stderr belong to the data's and the workers' messages. A command that is
+killed can end nothing: the leash, a pipe that carries nothing, ends the room and all that it
+started, whatever happens to the command.
 """
 
 from __future__ import annotations
@@ -26,10 +29,21 @@ from typing import Any
 # SIGINT is ignored: Ctrl-C reaches the whole process group, and one line from the command is
 # better than its line and a traceback of each process; the command ends the room. The current
 # folder leaves the search path: a json.py in it must not replace the standard library's.
+# The leash: O_ASYNC lets the kernel send F_SETSIG's signal to the group of F_SETOWN when the only
+# event that can come comes, the end of the other side. It may have come before.
 _CHILD = """\
-import importlib, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+import sys
 sys.path[:] = [folder for folder in sys.path if folder]
+import fcntl, importlib, os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+leash = int(sys.argv[3])
+fcntl.fcntl(leash, fcntl.F_SETSIG, signal.SIGKILL)
+fcntl.fcntl(leash, fcntl.F_SETOWN, -os.getpid())
+fcntl.fcntl(leash, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+try:
+    sys.exit(f"nobody waits for this process: {os.read(leash, 1)!r}")
+except BlockingIOError:
+    pass
 module, _, name = sys.argv[1].partition(":")
 sys.exit(getattr(importlib.import_module(module), name)(sys.argv[2]))
 """
@@ -59,10 +73,11 @@ def run_room(
         BaseException: whatever interrupts the wait; the room and all that it started are gone.
     """
     reader, writer = os.pipe()
+    leash, held = os.pipe()
     try:
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, program, json.dumps({"pipe": writer, **order})],
-            pass_fds=[writer],
+            [sys.executable, "-c", _CHILD, program, json.dumps({"pipe": writer, **order}), str(leash)],
+            pass_fds=[writer, leash],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if sys.__stderr__ is None else 2,  # our stdout holds only the result
             env={**os.environ, "PYTHONHASHSEED": "0", **(environment or {})},
@@ -70,9 +85,11 @@ def run_room(
         )
     except BaseException:
         os.close(reader)
+        os.close(held)
         raise
     finally:
         os.close(writer)
+        os.close(leash)
     last: dict[str, Any] = {}
     try:
         with open(reader, encoding="utf-8") as lines:
@@ -88,6 +105,7 @@ def run_room(
         # What the room forked and did not reap (it was killed, or a target left children).
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
+        os.close(held)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

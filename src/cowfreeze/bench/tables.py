@@ -152,11 +152,12 @@ def _curve_markdown(rows: Sequence[Row]) -> list[str]:
 
 
 class Difference(NamedTuple):
-    """A figure that two runs do not agree on; in the unit of its metric (bytes, seconds, numbers)."""
+    """A figure that two runs do not agree on; `before` and `after` are in `unit`."""
 
     case: str
     mode: str
     figure: str
+    unit: str
     before: float
     after: float
     change: str
@@ -174,15 +175,21 @@ def compare(before: BenchResult, after: BenchResult, names: tuple[str, str]) -> 
         if row.cells[0].size != other.cells[0].size or row.cells[0].workers != other.cells[0].workers:
             alone.append(f"{row.case}/{row.mode}: different sizes or numbers of workers; not compared")
             continue
+        why_not = [f"{one.why_not} in {name}" for one, name in zip((other, row), names, strict=True) if one.why_not]
+        if why_not:
+            alone.append(f"{row.case}/{row.mode}: not compared: {'; '.join(why_not)}")
+            continue
         for name, metric in METRICS.items():
             a, b = other.median(name), row.median(name)
             if a is None or b is None:
+                if a is not b:
+                    alone.append(f"{row.case}/{row.mode}: {name} is unknown in {names[0 if a is None else 1]}")
                 continue
             noise = max(SPREAD, row.spread(name) or 0, other.spread(name) or 0)
             if abs(b - a) <= noise * max(abs(a), abs(b)):
                 same += 1
                 continue
-            found.append(Difference(row.case, row.mode, name, a, b, _change(a, b, metric.lower)))
+            found.append(Difference(row.case, row.mode, name, metric.unit, a, b, _change(a, b, metric.lower)))
     alone += [f"{case}/{mode}: only in {names[0]}" for case, mode in old]
     notes = [f"{same} figures differ by no more than their spread (at least {SPREAD:.0%})", *alone]
     if before.machine.get("machine") != after.machine.get("machine"):

@@ -9,6 +9,7 @@ to fork is not filled with modules it does not use.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import platform
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 from cowfreeze._errors import CowfreezeError
 from cowfreeze.cli import audit, bench, completion, demo, doctor, run, top
+from cowfreeze.cli._command import CommandError
 
 COMMANDS = (
     demo.COMMAND, run.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND,
@@ -86,11 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupt. An expected error is one line on stderr; a traceback means a defect.
     """
     try:
-        arguments = build_parser().parse_args(argv)
-        status: int = arguments.run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # a reader that went away must show here, not at interpreter exit
-        return status
+        return _run(argv)
     except CowfreezeError as error:
         _complain(f"cowfreeze: {error}")
         return getattr(error, "exit_code", 1)
@@ -98,9 +96,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain("cowfreeze: interrupted")
         return 130
     except BrokenPipeError:
-        # Python flushes stdout once more at exit and would print a second error there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:
+        # Verbs tell of files by name, so this is stdout: on a full disk, most often.
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        _drop_output()
+        _complain(f"cowfreeze: the result cannot be written to standard output: {error.strerror}")
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = build_parser().parse_args(argv)
+    except SystemExit:  # --help and --version have printed
+        _flush()
+        raise
+    if sys.stdout is None and arguments.run is not run.COMMAND.run:  # a program may do without
+        raise CommandError("standard output is closed: the result has nowhere to go")
+    status: int = arguments.run(arguments)
+    _flush()
+    return status
+
+
+def _flush() -> None:
+    """A reader that went away, or a full disk, must show here, not at interpreter exit."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Python flushes stdout once more at exit and would print a second error there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(line: str) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import NamedTuple
 
 from cowfreeze._errors import CowfreezeError
+from cowfreeze._tables import for_stdout
 
 USAGE = 2  # exit status: the command line or its input is wrong
 FAILURE = 1  # exit status: the input was right and the work failed
@@ -32,6 +36,29 @@ class CommandError(CowfreezeError):
         self.exit_code = exit_code
 
 
+@contextlib.contextmanager
+def ended_as_interrupted() -> Iterator[None]:
+    """SIGTERM (a CI's time limit) and SIGHUP (a terminal that is gone) end the block as Ctrl-C does.
+
+    So what it started is ended, what it measured is kept, and a terminal is as it was. What
+    is ignored, as under nohup, stays so.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                with contextlib.suppress(ValueError):  # not in the main thread: somebody else's business
+                    before[number] = signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def positive_int(text: str) -> int:
     """An argparse type: a whole number from 1 up."""
     try:
@@ -44,10 +71,6 @@ def positive_int(text: str) -> int:
 
 
 def print_text(text: str) -> None:
-    """Print TEXT to stdout; lines and dashes become ASCII where the encoding has no others."""
+    """Print TEXT to stdout, whatever its encoding can hold."""
     encoding = sys.stdout.encoding or "ascii"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate({ord("─"): "-", ord("–"): "-"}).encode(encoding, "replace").decode(encoding)
-    print(text)
+    print(for_stdout(text).encode(encoding, "replace").decode(encoding))

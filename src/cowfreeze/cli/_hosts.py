@@ -148,6 +148,8 @@ _RULES = (
 
 HELPERS = frozenset({"resource tracker", "forkserver"})  # multiprocessing starts them with exec beside its workers
 
+# Options that name a file or a database with more options, and a file without an option.
+_UWSGI_FILE = re.compile(r"--(ini|xml|yaml|yml|json|ldap|emperor|config)\b|\.(ini|xml|ya?ml|js|json)\b")
 _PYTHON = re.compile(r"^(python|pypy)[0-9.]*[a-z]*$")
 
 
@@ -166,6 +168,9 @@ def identify(command: Sequence[str], name: str = "") -> Host | None:
         return Host("gunicorn", YES, "the application is loaded before the fork", host.remedy)
     if host.name == "uWSGI" and (found := re.search(r"--(lazy(-apps)?)\b", text)):
         return Host("uWSGI", NO, f"{found[1]} loads the application in each worker", f"remove {found[1]}")
+    if host.name == "uWSGI" and _UWSGI_FILE.search(text):
+        why = "the application is loaded before the fork unless its configuration file sets lazy-apps"
+        return Host("uWSGI", MAYBE, why, host.remedy)
     if host.name == "RQ" and (found := re.search(r"(?:-w|--worker-class)[ =]\S*\b(SimpleWorker|SpawnWorker)", text)):
         return Host("RQ", NO, f"{found[1]} forks no process for a job", "rq worker without --worker-class")
     if host.name == "Celery" and (found := re.search(r"(?:-P|--pool)[ =](solo|threads|gevent|eventlet)", text)):

@@ -82,8 +82,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from cowfreeze.cli._audit_files import Pictures
     from cowfreeze.cli._audit_names import call_of, resolve
 
-    if sys.stdout is None:
-        raise CommandError("standard output is closed: the result has nowhere to go", FAILURE)
     limits = running.Limits(arguments.max_copied, arguments.max_frozen)
     with Pictures({form: getattr(arguments, form) for form in ("html", "png", "svg")}) as pictures:
         with running.output_to_stderr():

@@ -10,16 +10,16 @@ import datetime
 import json
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cowfreeze._errors import CowfreezeError
-from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
+from cowfreeze.cli._command import (
+    FAILURE, USAGE, Command, CommandError, ended_as_interrupted, positive_int, print_text,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from cowfreeze.bench.results import BenchResult, Cell
@@ -47,8 +47,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if sys.stdout is None:
-        raise CommandError("standard output is closed: the result has nowhere to go", FAILURE)
     if LIST in arguments.cases:
         print_text(_list_text())
         return 0
@@ -56,9 +54,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return _show_saved(arguments)
     if arguments.workers is not None and arguments.workers > MAX_WORKERS:
         raise CommandError(f"--workers {arguments.workers} is too many; at most {MAX_WORKERS}", USAGE)
-    plan = _plan(arguments)
-    _check_outputs(arguments)
-    with _terminate_as_interrupt():
+    with ended_as_interrupted():
+        plan = _plan(arguments)
+        _check_outputs(arguments)
         result, error = _measure(plan, arguments)
     status = _report(result, arguments)
     if error is not None:
@@ -139,7 +137,10 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         from cowfreeze.bench.chart import check
 
-        check(arguments.plot)
+        try:
+            check(arguments.plot)
+        except CowfreezeError as error:
+            raise CommandError(str(error), USAGE) from error
 
 
 def _measure(plan: Plan, arguments: argparse.Namespace) -> tuple[BenchResult, BaseException | None]:
@@ -235,24 +236,6 @@ def _list_text() -> str:
     lines += ["", "columns:"]
     lines += [f"  {metric.title:14} {metric.what}" for metric in METRICS.values()]
     return "\n".join(lines)
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a CI's time limit) keeps what was measured, as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: somebody else's business
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 Say = Callable[["Planned | None", str], None]

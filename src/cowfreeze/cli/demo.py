@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
+from cowfreeze.cli._command import (
+    FAILURE, USAGE, Command, CommandError, ended_as_interrupted, positive_int, print_text,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +53,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from cowfreeze.cli._demo_result import table_text
 
-    if sys.stdout is None:
-        raise CommandError("standard output is closed: the result has nowhere to go", FAILURE)
     as_json = arguments.format == "json" or arguments.json is True  # --json alone: as with the other commands
-    result = run_demo(None if arguments.json is True else arguments.json, arguments.workers)
+    with ended_as_interrupted():
+        result = run_demo(None if arguments.json is True else arguments.json, arguments.workers)
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:

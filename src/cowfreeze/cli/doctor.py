@@ -49,8 +49,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if sys.stdout is None:
-        raise CommandError("standard output is closed: the result has nowhere to go", FAILURE)
     findings = examine(arguments.pid, frozenset(arguments.ignore))
     status = exit_status(findings)
     if arguments.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 from cowfreeze.cli._command import USAGE, Command, CommandError
@@ -46,6 +47,8 @@ def _run(arguments: argparse.Namespace) -> int:
         command = command[1:]
     if not command:
         raise CommandError("run: which program? For example: cowfreeze run -- gunicorn --preload app:app", USAGE)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that would outlive exec
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, environment(arguments.when))
     except OSError as error:

@@ -11,12 +11,15 @@ earned (`_budget`): half a percent of the time for finding and printing, half fo
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
+from cowfreeze.cli._command import (
+    FAILURE, USAGE, Command, CommandError, ended_as_interrupted, positive_int, print_text,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +60,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from cowfreeze.cli._top_sample import Sampler
 
-    if sys.stdout is None:
-        raise CommandError("standard output is closed: the result has nowhere to go", FAILURE)
     sampler = Sampler(arguments.pid, limited=not arguments.once)
     try:
         sampler.watch_faults()
@@ -89,12 +90,13 @@ def _once(sampler: Sampler, interval: float, as_json: bool) -> int:
 def _live(sampler: Sampler, interval: float, as_json: bool) -> int:
     """Show samples until interrupted, which is the way to end this and no error."""
     try:
-        if as_json:
-            _print_forever(sampler, interval, lambda sample: json.dumps(sample.to_dict()))
-        elif not sys.stdout.isatty():
-            _print_forever(sampler, interval, lambda sample: (_text(sample) if sample.trees else _NOBODY) + "\n")
-        else:
-            _screen(sampler, interval)
+        with ended_as_interrupted():
+            if as_json:
+                _print_forever(sampler, interval, lambda sample: json.dumps(sample.to_dict()))
+            elif not sys.stdout.isatty():
+                _print_forever(sampler, interval, lambda sample: (_text(sample) if sample.trees else _NOBODY) + "\n")
+            else:
+                _screen(sampler, interval)
     except KeyboardInterrupt:
         pass
     return 0
@@ -124,6 +126,8 @@ def _screen(sampler: Sampler, interval: float) -> None:
 
     from cowfreeze.cli._top_table import tables
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # rich draws boxes as the encoding can; dashes are ours
     console = Console(highlight=False, markup=False, emoji=False)
     shown: Group | None = None
     try:

@@ -20,7 +20,7 @@ from cowfreeze._errors import UnsupportedError
 from cowfreeze.integrations._common import WORTH_FREEZING, freeze_for, new_objects
 
 _log = logging.getLogger("cowfreeze")
-_connected = False
+_connected_in = 0  # the process that called setup()
 _frozen_in = 0  # the process that froze
 
 
@@ -30,20 +30,20 @@ def setup() -> None:
     Raises:
         UnsupportedError: Celery is not installed.
     """
-    global _connected
+    global _connected_in
     try:
         from celery import signals  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
         raise UnsupportedError(
             "cowfreeze.integrations.celery needs Celery: pip install 'cowfreeze[celery]'"
         ) from error
-    if _connected:
+    if _connected_in:
         return
     # Strong references: a signal forgets a function that nobody else holds.
     signals.celeryd_after_setup.connect(_after_setup, weak=False)
     signals.worker_before_create_process.connect(_before_process, weak=False)
     signals.worker_process_init.connect(_in_worker, weak=False)
-    _connected = True
+    _connected_in = os.getpid()
 
 
 def _after_setup(sender: Any = None, instance: Any = None, **_: Any) -> None:
@@ -61,7 +61,8 @@ def _before_process(**_: Any) -> None:
 
 
 def _in_worker(**_: Any) -> None:
-    if not _frozen_in:
+    # The solo pool sends the signal too, in the process that imported the application.
+    if not _frozen_in and _connected_in != os.getpid():
         _log.warning(
             "cowfreeze: this worker was forked from a parent that froze nothing. setup() must run in the module of "
             "the Celery application, which the parent imports, and the signal is celeryd_after_setup"
