@@ -11,11 +11,10 @@ The program's own output goes to stderr: stdout holds the result and nothing els
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from cowfreeze._errors import CowfreezeError
-from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
+from cowfreeze.cli._command import FAILURE, USAGE, Command, positive_int, print_text
 
 if TYPE_CHECKING:
     from cowfreeze.cli._audit_run import Audit, Limits

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cowfreeze.cli._command import (
-    FAILURE, USAGE, Command, CommandError, ended_as_interrupted, positive_int, print_text,
+    USAGE, Command, CommandError, ended_as_interrupted, positive_int, print_text,
 )  # fmt: skip
 
 if TYPE_CHECKING:

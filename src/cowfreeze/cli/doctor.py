@@ -16,7 +16,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
-from cowfreeze.cli._command import FAILURE, USAGE, Command, CommandError, positive_int, print_text
+from cowfreeze.cli._command import USAGE, Command, CommandError, positive_int, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
