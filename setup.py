@@ -1,7 +1,7 @@
 """Builds cowfreeze._core; everything that pyproject.toml can say stands there.
 
 Environment:
-    COWFREEZE_DEBUG=1      keep the C assertions and run the validators at phase borders
+    COWFREEZE_DEBUG=1      keep the C assertions: invariants are looked at (csrc/holds.h)
     COWFREEZE_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer; or names of sanitizers,
                            for example "undefined"
     COWFREEZE_WERROR=1     warnings are errors (CI)

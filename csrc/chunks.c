@@ -31,7 +31,6 @@
 
 #include "mem.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,13 +68,18 @@ chunk_word(const void *block)
     return *(const size_t *)((uintptr_t)block - sizeof(size_t));
 }
 
+static const char too_old[] =
+    "the C library is older than glibc 2.33 and does not tell where its heap ends";
+static const char not_glibcs[] =
+    "malloc is not glibc's own (jemalloc, tcmalloc, a debugging library)";
+
 /* NULL if malloc is glibc's and this thread allocates from the main heap, else what is
  * the matter. Other threads may allocate meanwhile, hence several tries. */
 static const char *
 find_obstacle(void)
 {
     if (cf_mallinfo2 == NULL) {
-        return "the C library is older than glibc 2.33 and does not tell where its heap ends";
+        return too_old;
     }
     for (int i = 0; i < TRIES; i++) {
         size_t before = cf_mallinfo2().uordblks;
@@ -95,7 +99,14 @@ find_obstacle(void)
             return "M_MMAP_THRESHOLD is set, so that malloc makes mappings of small blocks";
         }
     }
-    return "malloc is not glibc's own (jemalloc, tcmalloc, a debugging library)";
+    return not_glibcs;
+}
+
+bool
+cf_chunks_malloc_is_known(void)
+{
+    const char *why = find_obstacle();
+    return why != too_old && why != not_glibcs;
 }
 
 /* Where the last chunk begins, behind which nothing was ever allocated; 0: it
@@ -181,5 +192,11 @@ cf_chunks_seal(cf_chunks_result *result)
 {
     memset(result, 0, sizeof(*result));
     result->why = "the C library is not glibc";
+}
+
+bool
+cf_chunks_malloc_is_known(void)
+{
+    return false;
 }
 #endif

@@ -2,6 +2,7 @@
 #ifndef CF_CHUNKS_H
 #define CF_CHUNKS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct {
@@ -15,5 +16,9 @@ typedef struct {
  * The chunks are kept for ever. Only where malloc is glibc's own; otherwise
  * `why` says what it is. Cannot fail. */
 void cf_chunks_seal(cf_chunks_result *result);
+
+/* Is malloc surely glibc's own? Others may believe that pages which they gave back with
+ * MADV_DONTNEED are zeros, and spare calloc the work. */
+bool cf_chunks_malloc_is_known(void);
 
 #endif

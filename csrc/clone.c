@@ -22,6 +22,7 @@
  */
 #include "clone.h"
 
+#include "holds.h"
 #include "packtypes.h"
 
 #define HASHABLE 1u /* memo: made for a key, so nothing in it hashes with Python code */
@@ -359,8 +360,10 @@ cf_clone(PyObject *root, PyObject *path, Py_ssize_t index, bool *end, cf_clone_w
         op = PyList_Check(op) ? PyList_GET_ITEM(op, index) : PyTuple_GET_ITEM(op, index);
     }
     int was_enabled = PyGC_Disable(); /* C2: a collection would write the source's headers */
+    CF_HOLDS("C2", w->n == 0 && w->memo.used == 0); /* or Python code runs in another clone */
     w->refused = NULL;
     PyObject *copy = copy_graph(w, op);
+    CF_HOLDS("C2", !PyGC_IsEnabled());
     bool complete = copy != NULL && w->n == 0;
     if (w->refused != NULL) {
         cf_clone_refuse(w, path, index, "cloned");

@@ -9,7 +9,7 @@
  * A source may only be looked at: nearly every function of the C API that
  * takes an object counts it for a moment, and one count up and down copies the
  * page. What is called here with a source object reads it through a type slot
- * (PyObject_Str, PyNumber_Invert), which counts nothing.
+ * (tp_str, PyNumber_Invert), which counts nothing.
  *
  * Shared instead of copied: values that no reader counts (immortal ones, from
  * 3.12 on), and what the interpreter has one of: None, the small ints. Classes,
@@ -267,7 +267,8 @@ clone_datetime(PyObject *op)
 static PyObject *
 clone_decimal(PyObject *op)
 {
-    PyObject *text = PyObject_Str(op);
+    /* Not PyObject_Str, which lets Python's signal handlers run (C2). */
+    PyObject *text = Py_TYPE(op)->tp_str(op);
     PyObject *copy = text != NULL ? PyObject_CallOneArg((PyObject *)Py_TYPE(op), text) : NULL;
     Py_XDECREF(text);
     return copy;

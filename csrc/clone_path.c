@@ -112,8 +112,14 @@ find_key(PyObject *dict, PyObject *key, PyObject **value)
 static void
 add_key(PyObject **text, PyObject *key)
 {
-    PyObject *step = is_plain_key(key) ? PyUnicode_FromFormat("[%R]", key)
-                                       : PyUnicode_FromFormat("[<%s>]", Py_TYPE(key)->tp_name);
+    /* Not %R, which lets Python's signal handlers run: they may change the graph. */
+    PyObject *repr = is_plain_key(key) ? Py_TYPE(key)->tp_repr(key) : NULL;
+    if (repr == NULL) {
+        PyErr_Clear(); /* too many digits */
+    }
+    PyObject *step = repr != NULL ? PyUnicode_FromFormat("[%U]", repr)
+                                  : PyUnicode_FromFormat("[<%s>]", Py_TYPE(key)->tp_name);
+    Py_XDECREF(repr);
     PyUnicode_AppendAndDel(text, step);
 }
 
@@ -139,7 +145,10 @@ add_frame(PyObject **text, const cf_clone_frame *f)
         PyUnicode_AppendAndDel(text, PyUnicode_FromString("{element}"));
         break;
     default:
-        if (f->at != NULL) {
+        if (f->at != NULL && !PyUnicode_CheckExact(f->at)) {
+            add_key(text, f->at); /* an attribute by way of __dict__ */
+        }
+        else if (f->at != NULL) {
             PyUnicode_AppendAndDel(text, PyUnicode_FromFormat(".%U", f->at));
         }
         else if (f->i > 0 && cf_clone_slot(f->src, f->i - 1, &name) != NULL) {

@@ -278,7 +278,7 @@ cf_type_inline_size(PyTypeObject *type)
         return 0;
     }
     size_t values = (size_t)(keys->dk_nentries + keys->dk_usable);
-    return ((values + 2 + 7) & ~(size_t)7) + values * sizeof(PyObject *);
+    return ((values + 7) & ~(size_t)7) + (values + 1) * sizeof(PyObject *);
 #else
     (void)type;
     return 0;

@@ -35,7 +35,8 @@ typedef struct {
 
 /* Walk everything that ROOTS (a tuple) reach, and what the collector knows.
  * Tables are remembered if they touch PAGES. All memory lies outside of the
- * heaps. Writes no object, runs no Python code, allocates no object. Returns
+ * heaps. Runs no Python code, allocates no object; writes counts of mortal objects only,
+ * see the limits in docs/internals/measuring.md. Returns
  * 0, or -1 (out of memory, no exception; the index is empty). */
 int cf_owners_build(cf_owners *owners, PyObject *roots, const cf_pageset *pages);
 

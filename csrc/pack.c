@@ -14,8 +14,9 @@
  * Invariants:
  *   P1  Nothing is published before everything that can fail is over. A pack
  *       that raises unmaps both arenas and has changed no object.
- *   P2  No Python code runs and the GIL is kept while the source is read, so
- *       borrowed pointers stay valid; the collector is off.
+ *   P2  No Python code runs and the GIL is kept while the source is walked, so
+ *       borrowed pointers stay valid; the collector is off. NumPy copies large
+ *       data without the GIL, so arrays are filled when the walk is over.
  *   P3  Packed memory refers to packed memory, to what the interpreter never
  *       frees, to interned strings, which become immortal, and to what the
  *       keeper holds (pack_outside.c). It is never unmapped, because references
@@ -30,6 +31,7 @@
  */
 #include "pack.h"
 
+#include "holds.h"
 #include "mem.h"
 #include "packed.h"
 #include "packtypes.h"
@@ -118,6 +120,7 @@ static void
 close_packer(cf_packer *p, bool keep)
 {
     p->work.n = 0; /* frames own nothing */
+    Py_CLEAR(p->fillings); /* views of memory that may be unmapped */
     if (!keep) {
         cf_pack_drop_outside(p);
     }
@@ -148,6 +151,7 @@ cf_pack(PyObject *root, bool readonly, cf_pack_outcome *outcome, PyObject **keep
     double start = now();
     int was_enabled = PyGC_Disable();
     PyObject *copy = open_packer(&p) < 0 ? NULL : cf_pack_graph(&p, root);
+    CF_HOLDS("P2", !PyGC_IsEnabled() && (copy == NULL || p.work.n == 0));
     if (p.work.refused != NULL) {
         PyObject *path = PyTuple_New(0);
         if (path != NULL) {
@@ -156,7 +160,8 @@ cf_pack(PyObject *root, bool readonly, cf_pack_outcome *outcome, PyObject **keep
         }
     }
     if (copy != NULL
-        && ((*keeper = cf_pack_keeper(&p)) == NULL || publish(&p) < 0)) {
+        && (cf_pack_fill_arrays(&p) < 0 || (*keeper = cf_pack_keeper(&p)) == NULL
+            || publish(&p) < 0)) {
         copy = NULL;
         Py_CLEAR(*keeper);
     }

@@ -34,6 +34,7 @@ typedef struct {
     void *no_items;        /* the same for lists */
     bool readonly;         /* lists, dicts and sets become packed ones */
     PyObject *made;        /* list, or NULL: the ordinary objects that were made */
+    PyObject *fillings;    /* list, or NULL: (array over packed memory, its source), see P2 */
     PyObject *referred;    /* list, or NULL: what was taken by reference */
     cf_pack_outcome *outcome;
 } cf_packer;
@@ -144,6 +145,10 @@ bool cf_pack_is_array(PyObject *op);
  * exception, or work.refused (references to objects in it). */
 PyObject *cf_pack_array(cf_packer *p, PyObject *op);
 
+/* The walk is over: copy the data of all arrays. Other threads may run meanwhile (P2). Returns 0,
+ * or -1 with an exception. */
+int cf_pack_fill_arrays(cf_packer *p);
+
 /* -- pack_outside.c ------------------------------------------------------ */
 
 /* Take over OP, an ordinary object (or NULL with an exception, which is handed
@@ -167,6 +172,10 @@ int cf_pack_guard_class(void);
 
 /* A list of all that packed memory refers to outside, None, or NULL with an exception. */
 PyObject *cf_pack_keeper(const cf_packer *p);
+
+/* What KEEPER holds shall never die, although there was no memory to freeze it: slots in packed
+ * memory do not count. Needs no memory. */
+void cf_pack_keep(PyObject *keeper);
 
 /* After a failure: drop what was made, before packed memory is unmapped. */
 void cf_pack_drop_outside(cf_packer *p);

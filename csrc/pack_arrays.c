@@ -70,6 +70,33 @@ array_over(const description *what, char *at, int access)
     return array;
 }
 
+/* WRITER (a reference that is taken over, or NULL with an exception) is to get what OP holds. */
+static int
+note_filling(cf_packer *p, PyObject *writer, PyObject *op)
+{
+    PyObject *pair = writer != NULL ? PyTuple_Pack(2, writer, op) : NULL;
+    Py_XDECREF(writer);
+    if (pair == NULL || (p->fillings == NULL && (p->fillings = PyList_New(0)) == NULL)) {
+        Py_XDECREF(pair);
+        return -1;
+    }
+    int status = PyList_Append(p->fillings, pair);
+    Py_DECREF(pair);
+    return status;
+}
+
+int
+cf_pack_fill_arrays(cf_packer *p)
+{
+    for (Py_ssize_t i = 0; p->fillings != NULL && i < PyList_GET_SIZE(p->fillings); i++) {
+        PyObject *pair = PyList_GET_ITEM(p->fillings, i);
+        if (PyObject_SetItem(PyTuple_GET_ITEM(pair, 0), Py_Ellipsis, PyTuple_GET_ITEM(pair, 1)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static PyObject *
 copy_array(cf_packer *p, const description *what, PyObject *op)
 {
@@ -78,10 +105,7 @@ copy_array(cf_packer *p, const description *what, PyObject *op)
         return NULL;
     }
     block = (char *)(((uintptr_t)block + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
-    PyObject *writer = array_over(what, block, PyBUF_WRITE);
-    int status = writer != NULL ? PyObject_SetItem(writer, Py_Ellipsis, op) : -1;
-    Py_XDECREF(writer);
-    if (status < 0) {
+    if (note_filling(p, array_over(what, block, PyBUF_WRITE), op) < 0) {
         return NULL;
     }
     p->outcome->source_bytes += (size_t)what->bytes + (size_t)what->type->tp_basicsize;

@@ -80,6 +80,20 @@ cf_pack_keeper(const cf_packer *p)
 }
 
 void
+cf_pack_keep(PyObject *keeper)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keeper); i++) {
+        PyObject *op = PyList_GET_ITEM(keeper, i);
+        if (!cf_header_done(op)) {
+            if (PyUnicode_CheckExact(op)) {
+                cf_str_prepare(op);
+            }
+            cf_header_freeze(op);
+        }
+    }
+}
+
+void
 cf_pack_drop_outside(cf_packer *p)
 {
     PyObject *type, *value, *traceback;

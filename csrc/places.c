@@ -159,7 +159,7 @@ cf_places_existed(cf_places *places, PyObject *op)
 static bool
 is_dead(uintptr_t word)
 {
-    return word == 0 || (word >> 32 != 0 && word >> 47 == 0 && word % 8 == 0);
+    return word == 0 || (word >> 32 != 0 && word >> 48 == 0 && word % 8 == 0);
 }
 
 /* May the block at BLOCK be an object? Its type's word says so. */

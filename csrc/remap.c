@@ -15,20 +15,20 @@
  * kernel from joining neighbours.
  *
  * What could go wrong, and what is done about it:
- *   R1  No memory: pages are written with pwrite(), which fails where a store to
+ *   M1  No memory: pages are written with pwrite(), which fails where a store to
  *       a mapping would be a SIGBUS. One piece exists twice, never all.
- *   R2  A piece that cannot be written or mapped: what was moved before is moved
+ *   M2  A piece that cannot be written or mapped: what was moved before is moved
  *       back. Where that fails too, it stays moved: its bytes are the same.
- *   R3  Before Linux 6.12 a mapping that fails may have unmapped what was there.
+ *   M3  Before Linux 6.12 a mapping that fails may have unmapped what was there.
  *       The bytes are in the file; if they cannot be mapped in any way, the
  *       process ends here, by name, and not at some later access.
- *   R4  A signal handler must not write between pwrite and mmap: all signals are
+ *   M4  A signal handler must not write between pwrite and mmap: all signals are
  *       blocked. Threads and sharers were refused before (spans.c).
- *   R5  realloc() grows a large block with mremap(), which would go beyond the
+ *   M5  realloc() grows a large block with mremap(), which would go beyond the
  *       end of a file: SIGBUS. So the file ends a TiB later, with a hole.
- *   R6  Sealed against writing and any change of size: whoever opens
+ *   M6  Sealed against writing and any change of size: whoever opens
  *       /proc/PID/map_files cannot change what workers read.
- *   R7  munmap() of a part gives no memory back while the rest is mapped. Frozen
+ *   M7  munmap() of a part gives no memory back while the rest is mapped. Frozen
  *       objects are never freed; the table of a list that still grows is.
  *
  * Moved memory counts as shared memory (RssShmem, `shmem` of a control group). It
@@ -37,6 +37,7 @@
 #define _GNU_SOURCE
 #include "remap.h"
 
+#include "chunks.h"
 #include "mem.h"
 #include "pagemap.h"
 #include "pageset.h"
@@ -53,7 +54,7 @@
 #define UNIT ((size_t)1 << 20)
 #define LARGEST_PIECE ((size_t)32 << 20)
 #define PER_CENT 75
-#define TAIL ((off_t)1 << 40)          /* R5 */
+#define TAIL ((off_t)1 << 40)          /* M5 */
 #define SPARE_MAPPINGS 1024            /* left for the program */
 
 typedef struct {
@@ -137,6 +138,9 @@ cf_remap_check(cf_moved *moved)
     *moved = (cf_moved){0};
     if (!cf_spans_allowed(moved)) {
         return false;
+    }
+    if (!cf_chunks_malloc_is_known()) {
+        return cf_moved_refuse(moved, CF_MOVE_MALLOC, 0, 0);
     }
     int fd = open_file(0);
     if (fd < 0) {
@@ -270,7 +274,7 @@ is_mapped(const cf_span *piece)
            || errno != ENOMEM;
 }
 
-/* R3: PIECE could not be mapped; its bytes must be at their place all the same. */
+/* M3: PIECE could not be mapped; its bytes must be at their place all the same. */
 static void
 keep_alive(const mover *m, const cf_span *piece, off_t offset)
 {
@@ -283,7 +287,7 @@ keep_alive(const mover *m, const cf_span *piece, off_t offset)
     abort();
 }
 
-/* Move all pieces. Returns 0, or -1 with errno and everything back (R2). */
+/* Move all pieces. Returns 0, or -1 with errno and everything back (M2). */
 static int
 move_pieces(mover *m)
 {
@@ -364,12 +368,12 @@ cf_remap(cf_moved *moved)
     *moved = (cf_moved){0};
     clock_gettime(CLOCK_MONOTONIC, &start);
     sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before); /* R4; refused if there are threads */
+    sigprocmask(SIG_SETMASK, &all, &before); /* M4; refused if there are threads */
     if (cf_spans_allowed(moved) && open_mover(&m, moved)) {
         if (move_pieces(&m) < 0) {
             cf_moved_refuse(moved, CF_MOVE_MEMORY, errno, 0);
         }
-        /* R6. Without the seals nothing works worse: nobody else has the file. */
+        /* M6. Without the seals nothing works worse: nobody else has the file. */
         (void)fcntl(m.fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
     }
     for (size_t i = 0; i < m.moved; i++) {

@@ -11,7 +11,8 @@
  * from the pages that hold the frozen objects. So, per size class, blocks are
  * taken until one comes from a pool in which it is alone: every older pool of
  * the class is full then, and full pools are in none of the allocator's lists.
- * That last block goes back; the others are kept for ever.
+ * That last block goes back; the others are kept for ever. (Unless there are too many
+ * free blocks: then some pools stay partly used.)
  *
  * Then the pools that are free as a whole: no frozen object is in them, but their pages
  * exist, and a worker would copy each instead of getting a new one. Blocks of the largest
@@ -24,6 +25,8 @@
  * first to count as expected.
  */
 #include "seal.h" /* first: Python.h defines _GNU_SOURCE, which madvise wants */
+
+#include "holds.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -41,10 +44,16 @@
  * and guard bytes around the block. */
 static size_t extra_bytes;
 
+static uintptr_t
+pool_of(const void *block)
+{
+    return (uintptr_t)block & ~(POOL_SIZE - 1);
+}
+
 static unsigned
 blocks_in_pool_of(const void *block)
 {
-    return *(const unsigned *)((uintptr_t)block & ~(POOL_SIZE - 1));
+    return *(const unsigned *)pool_of(block);
 }
 
 /* Does the word at the start of a pool count its blocks? Two blocks of the
@@ -96,7 +105,7 @@ static size_t
 return_pages(const void *block)
 {
     uintptr_t page = (uintptr_t)cf_page_size();
-    uintptr_t pool = (uintptr_t)block & ~(POOL_SIZE - 1);
+    uintptr_t pool = pool_of(block);
     uintptr_t start = (pool + POOL_HEADER + page - 1) & ~(page - 1);
     uintptr_t end = pool + POOL_SIZE;
     if (start >= end || madvise((void *)start, end - start, MADV_DONTNEED) < 0) {
@@ -105,7 +114,8 @@ return_pages(const void *block)
     return end - start;
 }
 
-/* After the classes: every older pool is full or free as a whole. */
+/* After the classes: every older pool is full or free as a whole, or there were too many. So
+ * a pool holds fillers alone only if its first block was one (H1). */
 static void
 fill_free_pools(cf_seal_result *result)
 {
@@ -115,6 +125,8 @@ fill_free_pools(cf_seal_result *result)
     arena_was_made = false;
     PyObject_SetArenaAllocator(&noticing);
     size_t per_pool = (POOL_SIZE - POOL_HEADER) / LARGEST_CLASS;
+    uintptr_t ours = 0;
+    unsigned in_ours = 0;
     for (size_t n = 0; n < MAX_FREE_POOLS * per_pool; n++) {
         void *block = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
         if (block == NULL) {
@@ -126,7 +138,14 @@ fill_free_pools(cf_seal_result *result)
         }
         result->blocks++;
         result->bytes += LARGEST_CLASS;
-        if (blocks_in_pool_of(block) == per_pool) {
+        unsigned n_blocks = blocks_in_pool_of(block);
+        if (n_blocks == 1) {
+            ours = pool_of(block);
+            in_ours = 0;
+        }
+        in_ours++;
+        if (n_blocks == per_pool && ours == pool_of(block)) {
+            CF_HOLDS("H1", in_ours == per_pool);
             result->returned += return_pages(block);
         }
     }

@@ -13,6 +13,7 @@
 #ifndef CF_SETTLE_H
 #define CF_SETTLE_H
 
+#include "holds.h"
 #include "layout.h"
 #include "live.h"
 #include "plan.h"
@@ -87,9 +88,11 @@ take(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
             forget = cf_live_remember(op);
         }
         cf_header_freeze(op);
+        CF_HOLDS("I3", cf_header_done(op));
     }
     if (info->gc && forget && (info->warmth != CF_WARM_TYPE || PyObject_IS_GC(op))) {
         PyObject_GC_UnTrack(op); /* only reads, if it is untracked already */
+        CF_HOLDS("I4", !PyObject_GC_IsTracked(op));
     }
 }
 

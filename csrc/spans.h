@@ -34,6 +34,7 @@ typedef enum {
     CF_MOVE_MAPPINGS,     /* too many mappings; `who`: how many there may be */
     CF_MOVE_MEMFD,        /* memfd_create() or the file's size is forbidden: `error` */
     CF_MOVE_MEMORY,       /* `error`; what had been moved was moved back */
+    CF_MOVE_MALLOC,       /* malloc may rely on private memory */
     CF_MOVE_NO_HUGE,      /* no huge pages here: `error` */
 } cf_move_why;
 

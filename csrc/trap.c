@@ -126,7 +126,9 @@ static int
 find_pages(cf_watch_scope scope, const cf_trap_request *request)
 {
     size_t most = cf_trap.backend == CF_TRAP_PERF ? SIZE_MAX : cf_protect_most_ranges();
-    if (cf_watch_build(&cf_trap.watch, scope, request->frozen, most) < 0) {
+    /* With large pages, cowfreeze's own types may share one with it (3.10-3.12 freeze those). */
+    const cf_watch_span state = {(uintptr_t)&cf_trap, (uintptr_t)(&cf_trap + 1)};
+    if (cf_watch_build(&cf_trap.watch, scope, request->frozen, &state, most) < 0) {
         return -1;
     }
     if (cf_trap.watch.n == 0) {

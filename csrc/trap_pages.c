@@ -50,11 +50,12 @@ typedef struct {
 /* -- spared -------------------------------------------------------------- */
 
 static void
-find_spared(cf_watch *watch)
+find_spared(cf_watch *watch, const cf_watch_span *state)
 {
     uintptr_t size = cf_page_size(), own = (uintptr_t)pthread_self() & ~(size - 1);
     stack_t stack;
     watch->spared[0] = (cf_watch_span){own - size, own + 2 * size};
+    watch->spared[2] = *state;
     if (sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_DISABLE) == 0) {
         uintptr_t start = (uintptr_t)stack.ss_sp;
         watch->spared[1] = (cf_watch_span){start & ~(size - 1),
@@ -319,14 +320,15 @@ number_pages(cf_watch *watch, cf_watch_scope scope, const cf_pageset *frozen, bo
 }
 
 int
-cf_watch_build(cf_watch *watch, cf_watch_scope scope, const cf_pageset *frozen, size_t most)
+cf_watch_build(cf_watch *watch, cf_watch_scope scope, const cf_pageset *frozen,
+               const cf_watch_span *state, size_t most)
 {
     int ret = -1;
     bool joined;
     builder b = {.watch = watch, .scope = scope, .frozen = frozen};
     size_t n_regions = 0;
     memset(watch, 0, sizeof(*watch));
-    find_spared(watch);
+    find_spared(watch, state);
     watch->capacity = scope == CF_WATCH_FROZEN ? cf_pageset_count(frozen) + 1
                                                : MOST_OF_ALL;
     watch->ranges = cf_mem_reserve(watch->capacity * sizeof(cf_watch_range));

@@ -23,7 +23,7 @@ typedef struct {
     uintptr_t end;
 } cf_watch_span;
 
-#define CF_SPARED 2 /* the thread's own data, its signal stack */
+#define CF_SPARED 3 /* the thread's own data, its signal stack, what handlers write */
 
 typedef struct {
     cf_watch_range *ranges; /* ascending */
@@ -44,10 +44,11 @@ typedef enum {
 } cf_watch_scope;
 
 /* Look at this process's mappings and take the pages of SCOPE; stacks, the
- * thread's own data and its signal stack are left out. If that makes more than MOST ranges, ranges
- * with small gaps are joined. Returns 0, or -1 with errno set (WATCH is empty). */
+ * thread's own data, its signal stack and STATE, which the handlers write, are left out. If that
+ * makes more than MOST ranges, ranges with small gaps are joined. Returns 0, or -1 with errno set
+ * (WATCH is empty). */
 int cf_watch_build(cf_watch *watch, cf_watch_scope scope, const cf_pageset *frozen,
-                   size_t most);
+                   const cf_watch_span *state, size_t most);
 
 void cf_watch_clear(cf_watch *watch);
 

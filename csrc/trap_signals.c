@@ -19,6 +19,7 @@
 #include "procfile.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -117,12 +118,22 @@ cf_signals_block_again(cf_let_through *through)
 #define SETTLE_NS 2000000 /* from the fault to the signal; no file shows that */
 #define MOST_LOOKS 2500
 
-/* The signals of one line of a /proc/PID/status, a bit each. */
-static uint64_t
-signals_of(const char *status, const char *name)
+/* Read the lines of signals, a bit each, in the /proc/PID/status at PATH. The line of groups before
+ * them may have any length. */
+static bool
+read_signals(const char *path, uint64_t *pending, uint64_t *blocked)
 {
-    const char *line = strstr(status, name);
-    return line == NULL ? 0 : strtoull(line + strlen(name), NULL, 16);
+    char line[256];
+    FILE *status = fopen(path, "re");
+    int found = 0;
+    while (status != NULL && found < 2 && fgets(line, sizeof(line), status) != NULL) {
+        found += sscanf(line, "SigPnd: %" SCNx64, pending) == 1;
+        found += sscanf(line, "SigBlk: %" SCNx64, blocked) == 1;
+    }
+    if (status != NULL) {
+        fclose(status);
+    }
+    return found == 2;
 }
 
 /* Has a thread a signal of ours to take, which it does not block? */
@@ -130,15 +141,14 @@ static bool
 is_one_pending(void)
 {
     const uint64_t ours = UINT64_C(1) << (SIGSEGV - 1) | UINT64_C(1) << (SIGTRAP - 1);
-    char path[64], status[4096];
+    char path[64];
+    uint64_t theirs, blocked;
     bool pending = false;
     struct dirent *entry;
     DIR *threads = opendir("/proc/self/task");
     while (threads != NULL && !pending && (entry = readdir(threads)) != NULL) {
         snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
-        if (cf_read_path(path, status, sizeof(status)) > 0) {
-            pending = signals_of(status, "\nSigPnd:") & ~signals_of(status, "\nSigBlk:") & ours;
-        }
+        pending = read_signals(path, &theirs, &blocked) && (theirs & ~blocked & ours) != 0;
     }
     if (threads != NULL) {
         closedir(threads);

@@ -155,6 +155,11 @@ static void
 expand(cf_plan *plan, PyObject *op, Py_ssize_t from, cf_depth depth)
 {
     const cf_typeinfo *info = find_type(plan, Py_TYPE(op));
+    cf_typeinfo copy;
+    if (CF_UNLIKELY(info == &plan->infos[CF_MAX_TYPES - 1])) {
+        copy = *info; /* decided anew when another type that did not fit is met */
+        info = &copy;
+    }
     unsigned edges = info->edges;
     if (edges == CF_EDGE_ITEMS) {
         follow_items(plan, op, from);

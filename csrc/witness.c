@@ -14,16 +14,16 @@
  *
  * So, as long as it lives: exclusive in the worker = copied by the worker.
  * This breaks if the witness writes. It therefore
- *   W1  runs on a stack of its own. It is a shared mapping, so that its
+ *   V1  runs on a stack of its own. It is a shared mapping, so that its
  *       pages are no anonymous pages: the parent gives these addresses back,
  *       and what a worker maps there later would otherwise look like a copy
  *       of the witness's stack;
- *   W2  calls the kernel directly: the C library's wrappers write errno, its
+ *   V2  calls the kernel directly: the C library's wrappers write errno, its
  *       fork() runs the handlers of pthread_atfork;
- *   W3  is born with every signal blocked, so no handler of the application
+ *   V3  is born with every signal blocked, so no handler of the application
  *       runs in it, and neither Ctrl-C nor Ctrl-Z reaches it;
- *   W4  closes every descriptor, so that no pipe or socket stays open;
- *   W5  is killed by the kernel when the thread that forked it ends.
+ *   V4  closes every descriptor, so that no pipe or socket stays open;
+ *   V5  is killed by the kernel when the thread that forked it ends.
  * One page it does write: the kernel itself stores the current CPU into the
  * thread's rseq area. The worker's first instruction does so too, on the
  * same page, so no verdict depends on it.
@@ -59,7 +59,7 @@
 
 /* ---- the child -------------------------------------------------------- */
 
-/* A system call that does not write errno (W2). */
+/* A system call that does not write errno (V2). */
 static inline long
 bare_call(long number, long a, long b, long c, long d, long e)
 {
@@ -166,13 +166,13 @@ cf_witness_start(cf_witness *witness)
         limit.rlim_cur < (rlim_t)birth.descriptors) {
         birth.descriptors = (long)limit.rlim_cur;
     }
-    /* W1. Gone from the parent again below. */
+    /* V1. Gone from the parent again below. */
     char *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (stack == MAP_FAILED) {
         return -1;
     }
-    /* W3. The bare call, because the C library's leaves out two signals. */
+    /* V3. The bare call, because the C library's leaves out two signals. */
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
     pid_t pid = clone(witness_main, stack + STACK, 0, &birth);
     saved = errno;

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
-from _child import run_once
+from _child import run_in_child, run_once
 
 import cowfreeze
 from cowfreeze import _core, clone, iter_clone
@@ -161,6 +161,13 @@ def test_attributes_in_whichever_place() -> None:
     assert clone(late).extra is not late.extra  # type: ignore[attr-defined]
 
 
+def with_attribute(name: object) -> Plain:
+    """Only by way of __dict__ can an attribute's name be no str."""
+    made = Plain(1, 2)
+    vars(made)[name] = 3  # type: ignore[index]
+    return made
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -175,6 +182,10 @@ def test_attributes_in_whichever_place() -> None:
         ({(1, (Slotted(2),)): 1}, r"data\[<tuple>\]\[1\]\[0\]: Slotted as \(a part of\) a key"),
         ([{1, Color.RED}], r"data\[0\]{element}: Color as"),
         ([1, iter([])], r"data\[1\]: list_iterator cannot"),
+        (with_attribute(1), r"data\[1\]: int cannot be cloned"),
+        (with_attribute(10**5), r"data\[100000\]: int cannot be cloned"),
+        (with_attribute((1, 2)), r"data\[<tuple>\]: tuple cannot be cloned"),
+        ({10**5000: threading.Lock()}, r"data\[<int>\]: _thread.lock cannot"),
         (Final(), r"data: Final cannot be cloned"),
     ],
 )
@@ -279,6 +290,12 @@ def test_memory_failures_leave_nothing_behind() -> None:
     else:
         pytest.fail("never enough memory")
     assert n > 1, "no allocation failed: the case proves nothing"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("handler", ["clear", "clone"])
+def test_signal_handlers_run_when_the_clone_is_complete(handler: str, refused: bool) -> None:
+    assert run_in_child("cloning", "interrupted", handler, refused)
 
 
 def test_result_can_be_pickled_and_changed() -> None:

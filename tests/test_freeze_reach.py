@@ -128,3 +128,7 @@ def test_reserved_address_space_is_not_looked_through() -> None:
     result = run_in_child("deep", "beside_reserved_memory", gib)
     assert result["objects"] > 1000
     assert result["faults"] < (gib << 30) // (256 << 10) // 4
+
+
+def test_more_types_than_there_is_room_for() -> None:
+    assert all(run_in_child("reach", "more_types_than_there_is_room_for"))

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _child import run_in_child
 
 CASES = Path(__file__).resolve().parent / "pack"
 
@@ -42,6 +43,16 @@ def test_pack_of_more_kinds() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("hypothesis") is None, reason="hypothesis is not installed")
 def test_properties_of_copies() -> None:
     assert "3 passed" in run_cases("cases_properties", "not slow")
+
+
+def test_threads_that_run_while_numpy_copies() -> None:
+    result = run_in_child("packing", "arrays_and_threads")
+    assert result == {"dropped": 1, "same": True}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="packed instances lie in packed memory from 3.12 on")
+def test_what_packed_slots_refer_to_lives_without_memory_to_freeze_it() -> None:
+    assert run_in_child("packing", "keeper_without_memory") == {"told": True, "alive": True, "marked": True}
 
 
 @pytest.mark.slow

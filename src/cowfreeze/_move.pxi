@@ -12,6 +12,7 @@ cdef extern from "spans.h":
         CF_MOVE_MAPPINGS
         CF_MOVE_MEMFD
         CF_MOVE_MEMORY
+        CF_MOVE_MALLOC
         CF_MOVE_NO_HUGE
     ctypedef struct cf_moved:
         cf_move_why why
@@ -46,6 +47,7 @@ _MOVE_REASONS = {
     <int>CF_MOVE_MAPPINGS: "mappings",
     <int>CF_MOVE_MEMFD: "memfd",
     <int>CF_MOVE_MEMORY: "memory",
+    <int>CF_MOVE_MALLOC: "malloc",
     <int>CF_MOVE_NO_HUGE: "no-huge-pages",
 }
 

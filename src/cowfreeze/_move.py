@@ -27,6 +27,9 @@ _TEXTS = {
     "memfd": "memfd_create or the size of its file is forbidden here{error}: a seccomp filter, or a "
     "limit on the size of files (ulimit -f)",
     "memory": "the kernel had no memory for it{error}; what had been moved was moved back",
+    "malloc": "malloc is not glibc's own (jemalloc, tcmalloc, another C library), or glibc is older than 2.33, "
+    "which cannot tell. Others expect zeros in memory that they gave back, and moved memory has its old "
+    "content then",
     "no-huge-pages": "transparent huge pages cannot be made here{error} (Linux 6.1 and later, not "
     "disabled for this process by prctl(PR_SET_THP_DISABLE))",
 }

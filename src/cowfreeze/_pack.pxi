@@ -15,6 +15,7 @@ cdef extern from "pack.h":
     int cf_pack_init() except -1
     object cf_pack(object root, bint readonly, cf_pack_outcome *outcome, PyObject **keeper)
     size_t cf_pack_repair()
+    void cf_pack_keep(object keeper)
 
 
 cf_pack_init()
@@ -38,6 +39,11 @@ def pack(obj, bint readonly=True) -> tuple:
         "referred_objects": outcome.referred,
         "seconds": outcome.seconds,
     }
+
+
+def keep_for_good(list keeper) -> None:
+    """Make the elements of KEEPER immortal, without memory and without what they refer to."""
+    cf_pack_keep(keeper)
 
 
 def is_packed(obj) -> bool:

@@ -146,6 +146,7 @@ def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
             (keeper,), counts, FreezeReport(counts, False, False, seal), (), False, False, seal, False
         )
     except MemoryError:
+        _core.keep_for_good(keeper)
         notes.append(
             "there was no memory to freeze what lies outside of packed memory: it is complete, but "
             "workers that read it copy its pages."

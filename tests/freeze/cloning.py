@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import decimal
 import enum
 import gc
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -115,3 +120,32 @@ def instances(n: int) -> dict[str, int]:
 
     copied = copied_by(read)
     return {"pages": len(pages), "copied": len(copied & pages)}
+
+
+def interrupted(handler: str, refused: bool) -> bool:
+    """A signal comes in the middle of a clone; its handler does what it should not be able to do there."""
+    data: list[Any] = [decimal.Decimal(i) / 2 for i in range(200_000)]
+    if refused:
+        for _ in range(200):
+            data = [data]
+        data = [{key: one for key, one in zip(range(len(data)), data, strict=True)}, threading.Lock()]
+    other = {"a": [1, 2, 3]}
+    calls = []
+
+    def on_signal(number: int, frame: object) -> None:
+        calls.append(number)
+        if handler == "clear":
+            data.clear()
+        elif cowfreeze.clone(other) != other:
+            os._exit(3)
+
+    expected = None if refused else list(map(str, data))
+    signal.signal(signal.SIGALRM, on_signal)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        made = cowfreeze.clone(data)
+    except TypeError as error:
+        return refused and "_thread.lock cannot be cloned" in str(error)
+    while not calls:
+        time.sleep(0.01)
+    return list(map(str, made)) == expected

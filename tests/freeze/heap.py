@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
@@ -230,3 +231,17 @@ def in_the_worker_too() -> list[int]:
 
     assert report.objects > 1000
     return [in_worker(churn), in_worker(churn), churn(), len(graph)]
+
+
+def many_free_blocks() -> dict[str, int]:
+    """More free blocks of the largest class than are sealed, each between objects that live."""
+    guards = 24 if hasattr(sys, "gettotalrefcount") else 0
+    objects = [bytes(bytearray(470 - guards)) for _ in range(1_300_000)]
+    living = objects[::16]
+    types = [id(one) + 8 for one in living]
+    del objects
+    report = cowfreeze.freeze()
+    zeroed = sum(ctypes.c_size_t.from_address(place).value == 0 for place in types)
+    if zeroed:
+        os._exit(3)  # they cannot even be dropped
+    return {"sealed": report.sealed_bytes, "living": len(living)}

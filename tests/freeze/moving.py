@@ -296,6 +296,10 @@ def refused_memfd(by: str) -> str:
     return refusal(data, remap=True)
 
 
+def refused_malloc() -> str:
+    return refusal(records(100), remap=True) if HAS_IMMORTAL else ""
+
+
 def forbid(number: int) -> None:
     """A seccomp filter that answers system call NUMBER with EPERM."""
     program = b"".join(

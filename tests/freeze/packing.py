@@ -11,14 +11,15 @@ import resource
 import signal
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import cowfreeze
 from cloning import records
-from cowfreeze import _core
-from support import HAS_IMMORTAL, Fork, copied_by, needs, page_of, pages_of, raw
+from cowfreeze import _core, _pack
+from support import HAS_IMMORTAL, Fork, copied_by, is_marked, needs, page_of, pages_of, raw
 
 api = ctypes.pythonapi
 
@@ -32,6 +33,16 @@ def read_all(data: Any) -> int:
         total += hash(record["position"]) + hash(record["name"]) + len({**record}) + len(dict(record))
         total += len([*record["tags"]]) + len(record["known"] | {1})
     return total
+
+
+class Loose:
+    def __init__(self, x: str) -> None:
+        self.x = x
+
+
+class Holder:
+    __slots__ = ("a",)
+    a: Any
 
 
 def shared(n: int) -> dict[str, int]:
@@ -287,3 +298,50 @@ def copied_by_reading(n: int) -> int:
     data = cowfreeze.pack(list(records(n)))
     pages = pages_of(data)
     return len(copied_by(lambda: read_all(data)) & pages)
+
+
+def arrays_and_threads() -> dict[str, Any]:
+    """NumPy lets other threads run while it copies; one of them drops what is being packed."""
+    try:
+        import numpy as np
+    except ImportError:
+        needs(False, "numpy is not installed")
+    data = [np.arange(300_000) + i for i in range(60)]
+    expected = [int(one[7]) for one in data]
+    gone = []
+
+    def drop() -> None:
+        time.sleep(0.005)
+        data.clear()
+        gone.append([bytes(480) for _ in range(50)])
+
+    sys.setswitchinterval(1e-4)
+    thread = threading.Thread(target=drop)
+    thread.start()
+    packed = cowfreeze.pack(data)
+    thread.join()
+    return {"dropped": len(gone), "same": [int(one[7]) for one in packed] == expected[: len(packed)]}
+
+
+def keeper_without_memory() -> dict[str, Any]:
+    """There is memory to pack, and none to freeze what packed slots refer to without counting it."""
+    holder = Holder()
+    holder.a = Loose("text")
+    look, reports = _pack.look_at_layouts, []
+
+    def fail() -> None:
+        look()
+        _core.fail_allocation(1)
+
+    _pack.look_at_layouts = fail
+    packed = cowfreeze.pack(holder, report=reports.append)
+    _core.fail_allocation(-1)
+    value = packed.a
+    packed.a = None  # its slot counts nothing: what was there must live on
+    kept = _pack._kept[-1]
+    others = [Loose(str(i)) for i in range(5)]
+    return {
+        "told": any("no memory to freeze" in note for note in reports[0].notes),
+        "alive": value.x == "text" and not any(one is other for one in kept for other in others),
+        "marked": all(is_marked(one) for one in kept),
+    }

@@ -158,3 +158,21 @@ def own_objects_stay_mortal() -> dict[str, bool]:
     whole = cowfreeze.freeze()  # takes the first report, which is the caller's data by now
     result["whole report"] = is_marked(whole) or is_marked(whole._counts)
     return result
+
+
+def more_types_than_there_is_room_for() -> list[bool]:
+    """Beyond 65,535 types the walk has one place for all others, and decides about each anew."""
+
+    class Meta(type):
+        pass
+
+    class Table(dict[str, Any]):
+        pass
+
+    kinds = [Meta(f"Kind{i}", (), {}) for i in range(200)]
+    tables = [Table({f"k{j}": kinds[(i + j) % 200] for j in range(130)}) for i in range(50)]
+    for i, table in enumerate(tables):
+        table.attribute = [f"only {i}"]  # type: ignore[attr-defined]
+    alive = [type(f"Slotted{i}", (), {"__slots__": ("a",)})() for i in range(66_000)]
+    cowfreeze.freeze(collect=False, seal=False)
+    return [len(alive) == 66_000, *(is_marked(table.attribute) for table in tables)]  # type: ignore[attr-defined]
