@@ -127,6 +127,14 @@ def test_uwsgi_settings(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.Warning
     assert uwsgi.why_not(Server) == "" and len(uwsgi._advice(Server)) == 2
     Server.opt = {"skip-atexit-teardown": True}
     assert len(uwsgi._advice(Server)) == 1
+    # What uWSGI hands on of `name = false` in a file, alone and after others.
+    for off in (b"false", b"off", b"0", [b"true", b"no"]):
+        Server.opt = {"skip-atexit-teardown": off, "lazy-apps": off}
+        assert uwsgi.why_not(Server) == "" and len(uwsgi._advice(Server)) == 2
+    for on in (b"true", b"1", [b"no", b"yes"]):
+        Server.opt = {"lazy-apps": on}
+        assert "runs with lazy-apps" in uwsgi.why_not(Server)
+    Server.opt = {}
     Server.worker = 1
     assert "in a worker of uWSGI" in uwsgi.why_not(Server)
     Server.opt = {"lazy-apps": True}

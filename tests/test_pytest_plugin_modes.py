@@ -203,6 +203,33 @@ def test_isolated_keeps_the_options_of_the_session(pytester: pytest.Pytester) ->
     result.stdout.fnmatch_lines(["test_it.py::test_it * baseline", "  worker 2 returned *"])
 
 
+def test_a_pytest_that_an_isolated_test_starts(pytester: pytest.Pytester) -> None:
+    """It is not the inner one, whose pipe it must not write to; and nobody needs the cache."""
+    project(
+        pytester,
+        "import subprocess, sys\n"
+        "@pytest.mark.cow(isolated=True)\n"
+        "def test_it(tmp_path_factory):\n"
+        "    folder = tmp_path_factory.mktemp('nested')\n"
+        "    (folder / 'test_nested.py').write_text('def test_nested(): pass')\n"
+        "    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', str(folder)]\n"
+        "    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)\n"
+        "    assert done.returncode == 0 and '1 passed' in done.stdout, done\n",
+    )
+    run(pytester, "--strict-config").assert_outcomes(passed=1)
+
+
+def test_a_warm_up_that_does_not_end(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("import cowfreeze._plugin.measure\ncowfreeze._plugin.measure._AROUND = 0.1\n")
+    project(
+        pytester,
+        "import time\n@pytest.mark.cow(timeout=0.5)\ndef test_it():\n    time.sleep(600)\n",
+    )
+    result = run(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the zygote was killed after 1.6 s: * did not end in the warm-up*"])
+
+
 # --- what else lives in the session -------------------------------------------------
 
 

@@ -104,6 +104,10 @@ def test_control_c_reaches_the_workers_too() -> None:
     assert run_script("interrupted.py").splitlines() == ["interrupted", "no child"]
 
 
+def test_a_handler_that_raises_around_a_fork_loses_no_child() -> None:
+    assert run_script("around_fork.py") == "ok\n"
+
+
 @contextlib.contextmanager
 def handler(number: signal.Signals, function: Any) -> Iterator[None]:
     before = signal.signal(number, function)

@@ -5,8 +5,8 @@
                                                          `-- before later ones: freeze what is new
 
     A1  only in the process that was armed: forked children inherit the hook, and do nothing;
-    A2  nothing is raised into the program, and nothing is printed but one line on stderr, and one
-        more if it could not freeze;
+    A2  nothing is raised into the program, and nothing is printed but one line on stderr for each
+        freeze, and one more if it could not freeze or does so no longer;
     A3  not before a fork that makes no worker: subprocess with preexec_fn, a terminal, a daemon
         (whose child is armed instead).
 """
@@ -20,11 +20,14 @@ from types import FrameType
 from typing import Any
 
 DEFAULT_OBJECTS = 10_000
+BLOCKS_EACH = 10  # so many blocks count as a container
+MOST_FREEZES = 10
 
 _armed_in = 0
 _module = ""
 _objects = DEFAULT_OBJECTS
-_frozen = False
+_freezes = 0
+_blocks = 0  # in use after the last freeze: the collector does not know dicts of numbers and strings before 3.14
 _becomes_daemon = False
 _said: set[str] = set()
 
@@ -97,7 +100,7 @@ def _purpose(frame: FrameType | None) -> tuple[str, Any]:
 
 
 def _consider(arbiter: Any) -> None:
-    global _frozen
+    global _freezes, _blocks
     from cowfreeze.integrations._common import WORTH_FREEZING, new_objects, one_line
 
     if arbiter is not None and not arbiter.cfg.preload_app:
@@ -106,22 +109,29 @@ def _consider(arbiter: Any) -> None:
     if _module and _module not in sys.modules:
         _say(f"nothing is frozen before a fork: the module {_module} is not imported at that time (--when)")
         return
-    wanted = max(_objects, WORTH_FREEZING) if _frozen else _objects
-    if wanted and new_objects() < wanted:
+    wanted = _objects or (WORTH_FREEZING if _freezes else 0)
+    if wanted and new_objects() < wanted and sys.getallocatedblocks() - _blocks < BLOCKS_EACH * wanted:
+        return
+    if _freezes >= MOST_FREEZES:
+        _say(
+            f"process {os.getpid()}: there is new data before a fork, and it stays as it is after {MOST_FREEZES} "
+            "freezes: what is frozen is never freed, and data of one batch would pile up. Call cowfreeze.freeze() "
+            "for what is to stay"
+        )
         return
     from cowfreeze._freeze import freeze
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = freeze(threads="allow", allow_forked=True)
-    if not _frozen:
-        _say(f"process {os.getpid()}: {one_line(report)}")
-    _frozen = True
+    _freezes += 1
+    _blocks = sys.getallocatedblocks()
+    _say(f"process {os.getpid()}: {one_line(report)}", again=True)
 
 
-def _say(text: str) -> None:
-    """One line on stderr, once."""
-    if text in _said:
+def _say(text: str, again: bool = False) -> None:
+    """One line on stderr, once unless AGAIN."""
+    if text in _said and not again:
         return
     _said.add(text)
     try:

@@ -8,6 +8,8 @@ from posix.mman cimport (
 from posix.types cimport pid_t
 from posix.unistd cimport getpid, write
 
+import os
+
 
 cdef extern from "witness.h" nogil:
     ctypedef struct cf_witness:
@@ -394,3 +396,12 @@ cdef list _reasons(const cf_record *record):
          "The page faults were not counted from the start of this process."),
     )
     return [sentence for bit, sentence in table if why & <uint32_t>bit]
+
+
+def fork_into(list forked) -> None:
+    """os.fork(), whose result is appended to FORKED before Python code can run, a signal's handler least of all.
+
+    Raises:
+        OSError: nothing was forked.
+    """
+    forked.append(os.fork())

@@ -24,6 +24,7 @@ from cowfreeze._plugin.marker import SETTINGS
 from cowfreeze._workers.processes import signal_name
 
 PIPE = "COWFREEZE_PYTEST_PIPE"
+INNER = pytest.StashKey[bool]()  # this is the inner pytest
 # Characters of the inner pytest's output in a failure; faulthandler's lists of C frames and
 # extension modules are long.
 _SHOWN = 20000
@@ -45,7 +46,7 @@ class Sender:
 def run_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run an isolated test; None for others."""
     settings = item.stash.get(SETTINGS, None)
-    if settings is None or not settings.isolated or os.environ.get(PIPE):
+    if settings is None or not settings.isolated or INNER in item.config.stash:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports = _reports(item)
@@ -106,10 +107,11 @@ def _load(item: pytest.Item, line: str) -> pytest.TestReport:
 def _run_inner(item: pytest.Item) -> tuple[int, list[str], str]:
     """Exit status of the inner pytest, the lines it handed up, and what it printed."""
     read_end, write_end = os.pipe()
+    caches = item.config.pluginmanager.hasplugin("cacheprovider")
     try:
         with tempfile.TemporaryDirectory(prefix="cowfreeze-") as folder:
             inner = subprocess.Popen(
-                [*_command(item), "-o", f"cache_dir={folder}"],
+                [*_command(item), *(["-o", f"cache_dir={folder}"] if caches else [])],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -73,6 +73,10 @@ class BodyRaised(Exception):
         self.error = load_error(told)
 
 
+# Seconds beyond `timeout` for each warm-up, the preload and the workers: freezing, forking, measuring.
+_AROUND = 30.0
+
+
 def measure(job: Job) -> tuple[CowResult, list[tuple[str, str]]]:
     """The figures and what the workers' output was.
 
@@ -81,7 +85,9 @@ def measure(job: Job) -> tuple[CowResult, list[tuple[str, str]]]:
         WorkerFailed: a worker did not return: killed, exited, timed out, or its value is lost.
         CowfreezeError: no zygote or worker could be forked, or freezing failed.
     """
-    answer: Told | _Raw = zygote.run(lambda: _in_zygote(job))
+    timeout, warmup = job.settings.timeout, job.settings.warmup
+    limit = None if timeout is None else timeout * (warmup + 2) + _AROUND
+    answer: Told | _Raw = zygote.run(lambda: _in_zygote(job), limit)
     if isinstance(answer, Told):
         raise BodyRaised(answer)
     sections = []

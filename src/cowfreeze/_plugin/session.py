@@ -28,10 +28,12 @@ def start(config: pytest.Config) -> None:
         _report_form(config)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"cow: {error}") from None
-    pipe = os.environ.get(isolated.PIPE)
+    # A pytest that the test itself starts is neither inner, nor may it write to the pipe.
+    pipe = os.environ.pop(isolated.PIPE, None)
     if config.getoption("cow_fail_on_increase") is not None:
         figures.load(config)
     if pipe:
+        config.stash[isolated.INNER] = True
         config.pluginmanager.register(isolated.Sender(config, int(pipe)), _NAME)
     elif not hasattr(config, "workerinput"):
         _check_files(config)

@@ -20,6 +20,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from cowfreeze._errors import CowfreezeError
 from cowfreeze._workers.channel import make_channel
 from cowfreeze._workers.child import _die_with_parent
 from cowfreeze._workers.processes import (
+    BLOCKABLE,
     error_text,
     flush_streams,
     fork,
@@ -42,8 +44,10 @@ class ZygoteDied(CowfreezeError):
     """The child ended before it had handed anything up."""
 
 
-def run(work: Callable[[], Any]) -> Any:
+def run(work: Callable[[], Any], limit: float | None = None) -> Any:
     """Fork a child, call WORK in it, return what it returned (through pickle).
+
+    After LIMIT seconds (None: never) the child is killed.
 
     Raises:
         ZygoteDied: the child was killed or exited, and how; or its value cannot be pickled.
@@ -53,24 +57,27 @@ def run(work: Callable[[], Any]) -> Any:
     here, there = make_channel()
     flush_streams()  # what is still buffered here would be written once more by the child
     parent = os.getpid()
-    try:
-        pid = fork(thread_count())
-    except OSError as error:
-        here.close()
-        there.close()
-        raise CowfreezeError(
-            f"no zygote could be forked: {error}. Check the limits on processes (ulimit -u, the "
-            "pids cgroup) and memory (overcommit)"
-        ) from error
-    if pid == 0:
-        _be_child(here, there, parent, work)
-    there.close()
-    pidfd = open_pidfd(pid)
+    forked: list[int] = []
+    pidfd: int | None = None
     status: int | None = None
     answer: bytes | None = None
+    # A handler that raises must not leave the child in the caller's frames, nor the parent without its pid.
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, BLOCKABLE)
     try:
+        try:
+            pid = fork(thread_count(), forked)
+        except OSError as error:
+            raise CowfreezeError(
+                f"no zygote could be forked: {error}. Check the limits on processes (ulimit -u, the "
+                "pids cgroup) and memory (overcommit)"
+            ) from error
+        if pid == 0:
+            _be_child(here, there, parent, before, work)
+        there.close()
+        pidfd = open_pidfd(pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         here.setblocking(True)
-        answer = _receive(here, pidfd)
+        answer = _receive(here, pidfd, limit)
         if answer is not None:
             # It has said everything and flushed before; nothing it still does is of use.
             os.kill(pid, signal.SIGKILL)
@@ -79,11 +86,14 @@ def run(work: Callable[[], Any]) -> Any:
         pass  # SIGCHLD is ignored, or the application's handler took the status
     except BaseException:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            for pid in forked:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
         raise
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         here.close()
+        there.close()
         if pidfd is not None:
             os.close(pidfd)
     if answer is None:
@@ -103,20 +113,27 @@ def _ending(status: int | None) -> str:
     return f"ended with status {code} (os._exit in the body, in its warm-up or in the preload)"
 
 
-def _receive(here: socket.socket, pidfd: int | None) -> bytes | None:
-    """The child's message; None when it ended without one.
+def _receive(here: socket.socket, pidfd: int | None, limit: float | None) -> bytes | None:
+    """The child's message; None when it ended without one. Raises ZygoteDied after LIMIT seconds.
 
     The end of the stream is no sign of the child's end: what a body has left running in the
     background holds the other end too.
     """
     buffer = bytearray()
+    deadline = None if limit is None else time.monotonic() + limit
     poll = select.poll()
     poll.register(here, select.POLLIN)
     if pidfd is not None:
         poll.register(pidfd, select.POLLIN)
     ended = False
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(0 if ended else None)}
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise ZygoteDied(
+                f"the zygote was killed after {limit:g} s: the preload or the body did not end in the warm-up, "
+                "which comes before the workers and their timeout. No figure is known."
+            )
+        ready = {descriptor for descriptor, _ in poll.poll(0 if ended else left and left * 1000)}
         if here.fileno() in ready:
             try:
                 data = here.recv(1 << 20)
@@ -135,11 +152,12 @@ def _receive(here: socket.socket, pidfd: int | None) -> bytes | None:
 
 
 def _be_child(
-    here: socket.socket, there: socket.socket, parent: int, work: Callable[[], Any]
+    here: socket.socket, there: socket.socket, parent: int, mask: set[int | signal.Signals], work: Callable[[], Any]
 ) -> None:
     status = 70  # EX_SOFTWARE
     me = os.getpid()
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         here.close()
         _die_with_parent(there, True)
         if os.getppid() == parent:

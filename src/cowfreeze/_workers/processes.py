@@ -10,9 +10,12 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import psutil
+
+from cowfreeze import _core
 
 # All signals that can be blocked without harm: a thread that faults while it blocks SIGSEGV is
 # killed, also by a write that a trap would have caught.
@@ -47,15 +50,42 @@ def thread_count() -> int:
         return threading.active_count()
 
 
-def fork(threads: int) -> int:
+def fork(threads: int, forked: list[int]) -> int:
+    """Fork; the child's pid is in FORKED before any handler of a signal can raise.
+
+    Blocking signals is not enough for that: another thread takes them, and the main thread
+    runs the handler.
+    """
     if threads <= 1:
-        return os.fork()
+        _core.fork_into(forked)
+        return forked[-1]
     # 3.12+ warns when a process with threads forks. The result's notes say it better, and
     # with -W error the warning would cost us the pid. Both processes leave the block, so
     # the target sees the application's filters.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        _core.fork_into(forked)
+    return forked[-1]
+
+
+@contextlib.contextmanager
+def handlers_later(threads: int) -> Iterator[None]:
+    """Python's handlers of signals run after the block, not in it; see fork()."""
+    if threads <= 1 or threading.current_thread() is not threading.main_thread():
+        yield  # blocked signals stay away, or handlers run in another thread
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in BLOCKABLE}
+    taken = {number: handler for number, handler in handlers.items() if callable(handler)}
+    try:
+        for number in taken:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for number, handler in taken.items():
+            signal.signal(number, handler)
+        for caught in dict.fromkeys(came):
+            os.kill(os.getpid(), caught)
 
 
 def open_pidfd(pid: int) -> int | None:

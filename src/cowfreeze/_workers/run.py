@@ -26,6 +26,7 @@ from cowfreeze._workers.processes import (
     end_family,
     flush_streams,
     fork,
+    handlers_later,
     open_pidfd,
     read_memory,
     thread_count,
@@ -59,6 +60,7 @@ class Run:
         self.inherited: int | None = None
         self.children_ignored = False
         self.threads = 1
+        self.forked: list[int] = []  # pids, whatever came between a fork and worker.pid
         self.ends: list[tuple[int, int]] = []
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.started = self.finished = 0.0
@@ -76,7 +78,8 @@ class Run:
         # A second Ctrl-C must not interrupt this: it waits for SIGKILL only, so it is short.
         signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKABLE)
         try:
-            self._cleanup.close()
+            with handlers_later(self.threads):
+                self._cleanup.close()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
@@ -178,7 +181,7 @@ class Run:
 
     def _fork_worker(self, worker: Worker) -> int:
         try:
-            pid = fork(self.threads)
+            pid = fork(self.threads, self.forked)
         except OSError as error:
             raise CowfreezeError(
                 f"worker {worker.index} of {len(self.workers)} could not be forked: {error}. "
@@ -306,6 +309,8 @@ class Run:
 
     def _end_all(self) -> None:
         """Kill and reap what is left: nothing after a result, all after an exception."""
+        for worker, pid in zip(self.workers, self.forked, strict=False):
+            worker.pid = pid
         try:
             for worker in self.workers:
                 if not worker.ended and worker.pid != 0:

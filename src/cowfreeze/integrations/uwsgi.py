@@ -54,7 +54,7 @@ def setup() -> FreezeReport | None:
 
 def why_not(server: Any) -> str:
     """Why nothing must be frozen in this process of uWSGI; "" if it is the right one."""
-    lazy = next((name for name in _LAZY if server.opt.get(name)), None)
+    lazy = next((name for name in _LAZY if _is_on(server, name)), None)
     if lazy is not None:
         return (
             f"uWSGI runs with {lazy}: each worker loads the application for itself, so there is nothing to share and "
@@ -68,6 +68,15 @@ def why_not(server: Any) -> str:
     return ""
 
 
+def _is_on(server: Any, name: str) -> bool:
+    """`lazy-apps = false` in a file: uWSGI keeps the text, and reads it as its uwsgi_opt_true() does."""
+    value = server.opt.get(name, False)
+    if isinstance(value, list):
+        value = value[-1]
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.lower() not in ("false", "off", "no", "0")
+
+
 def _advice(server: Any) -> list[str]:
     """Settings that cost memory, one sentence each."""
     found = []
@@ -76,6 +85,6 @@ def _advice(server: Any) -> list[str]:
             "without -M worker 1 is the process that the others were forked from, and what it does while "
             "it serves copies pages too"
         )
-    if not any(server.opt.get(name) for name in _EXITS):
+    if not any(_is_on(server, name) for name in _EXITS):
         found.append("without --skip-atexit-teardown a worker that ends tears the interpreter down, which copies pages")
     return found

@@ -178,10 +178,15 @@ def _memory(arbiter: int) -> dict[str, float | None]:
 
     parent = psutil.Process(arbiter)
     try:
-        infos = [process.memory_full_info() for process in (parent, *parent.children(recursive=True))]
-    except psutil.Error:
+        workers = parent.children(recursive=True)
+        witness = next(process for process in workers if process.name() == "cf-witness")
+        workers.remove(witness)
+        own = witness.memory_full_info().uss
+        infos = [process.memory_full_info() for process in (parent, *workers)]
+        pss = sum(info.pss for info in infos) + witness.memory_full_info().pss - own
+    except (psutil.Error, StopIteration):
         return {"cluster_pss": None, "uss": None}
-    return {"cluster_pss": sum(info.pss for info in infos), "uss": max(info.uss for info in infos[1:])}
+    return {"cluster_pss": pss, "uss": max(info.uss for info in infos[1:])}
 
 
 def _pages(ended: list[dict[str, Any]], frozen: bool) -> dict[str, float | None]:
