@@ -53,6 +53,8 @@
  * LOAD_CONST borrows. */
 #define CF_HAS_LOAD_CONST_MORTAL \
     (PY_VERSION_HEX >= 0x030E0000 && PY_VERSION_HEX < 0x030F0000)
+/* frozenset(iterable) is tracked while it is filled. */
+#define CF_FROZENSETS_GROW (PY_VERSION_HEX < 0x030E0000)
 /* gh-131525: tuples cache their hash. */
 #define CF_TUPLE_CACHES_HASH (PY_VERSION_HEX >= 0x030E0000)
 /* PEP 814 */

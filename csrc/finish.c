@@ -36,6 +36,8 @@
  *   a thread's      dies without a frame, but in another thread
  *   a handler's     dies without a frame, but after cf_finish_note(), which
  *                   threading._shutdown() calls before any atexit handler
+ *   one that is     does not die: then no status is certain, and so it is if
+ *   kept            one was there before the first freeze
  *
  * Where the status is not certain (a traceback was printed, another program
  * than python embeds the interpreter, a subclass of SystemExit) CPython goes
@@ -57,6 +59,7 @@
 #include "mem.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -73,35 +76,97 @@ static struct {
 
 static pid_t noted;  /* the process that has begun to end, with that status */
 
+/* Those that have not died. One that does not die when the interpreter has taken its code
+ * (a cycle with its traceback, a global, a task) has the status, and nobody tells which it is. */
+#define MOST_ALIVE 32
+static newfunc new_system_exit;
+static PyObject *alive[MOST_ALIVE];
+static size_t n_alive;
+static bool unsure; /* there were too many, or some that we have not seen begin */
+
+static PyObject *
+begin_system_exit(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *op = new_system_exit(type, args, kwargs);
+    if (op != NULL && n_alive == MOST_ALIVE) {
+        unsure = true;
+    }
+    else if (op != NULL) {
+        alive[n_alive++] = op;
+    }
+    return op;
+}
+
+static void
+end_system_exit(PyObject *op)
+{
+    for (size_t i = 0; i < n_alive; i++) {
+        if (alive[i] == op) {
+            alive[i] = alive[--n_alive];
+            return;
+        }
+    }
+}
+
 static void
 watch_system_exit(PyObject *op)
 {
-    pid_t pid = getpid();
+    pid_t pid = getpid(), its_pid = 0;
+    int status = -1;
+    end_system_exit(op);
     if (noted != pid && !cf_has_python_frame() && syscall(SYS_gettid) == pid) {
         PyObject *code = ((PySystemExitObject *)op)->code;
-        uncaught.pid = pid;
-        uncaught.status = -1;
+        its_pid = pid;
         if (Py_IS_TYPE(op, (PyTypeObject *)PyExc_SystemExit)) {
             if (code == NULL || code == Py_None) {
-                uncaught.status = 0;
+                status = 0;
             }
             else if (PyLong_Check(code)) {
                 int overflow = 0;
                 long value = PyLong_AsLongAndOverflow(code, &overflow);
-                uncaught.status = overflow ? -1 : (int)(value & 0xFF);
+                status = overflow ? -1 : (int)(value & 0xFF);
             }
             else {
-                uncaught.status = 1;
+                status = 1;
             }
         }
     }
-    dealloc_system_exit(op);
+    dealloc_system_exit(op); /* and the one that it replaced, which counts no longer */
+    if (its_pid != 0) {
+        uncaught.pid = its_pid;
+        uncaught.status = status;
+    }
 }
 
 void
 cf_finish_note(void)
 {
     noted = getpid();
+    unsure |= n_alive > 0;
+}
+
+void
+cf_finish_met(PyObject *op)
+{
+    if (PyObject_TypeCheck(op, (PyTypeObject *)PyExc_SystemExit)) {
+        unsure = true;
+    }
+}
+
+/* Classes take over the function that makes their instances when they are made. */
+static void
+watch_subclasses(PyTypeObject *type)
+{
+    PyObject *classes = PyObject_CallMethod((PyObject *)type, "__subclasses__", NULL);
+    for (Py_ssize_t i = 0; classes != NULL && i < PyList_GET_SIZE(classes); i++) {
+        PyTypeObject *below = (PyTypeObject *)PyList_GET_ITEM(classes, i);
+        if (below->tp_new == new_system_exit) {
+            below->tp_new = begin_system_exit;
+        }
+        watch_subclasses(below);
+    }
+    PyErr_Clear();
+    Py_XDECREF(classes);
 }
 
 void
@@ -111,6 +176,10 @@ cf_finish_watch(void)
     if (dealloc_system_exit == NULL) {
         dealloc_system_exit = type->tp_dealloc;
         type->tp_dealloc = watch_system_exit;
+        new_system_exit = type->tp_new;
+        type->tp_new = begin_system_exit;
+        type->tp_vectorcall = NULL; /* it would not ask tp_new */
+        watch_subclasses(type);
     }
 }
 
@@ -207,11 +276,58 @@ flush(const char *name)
     return done != NULL;
 }
 
+/* -- files --------------------------------------------------------------- */
+
+static int
+note_file(PyObject *op, void *files)
+{
+    static const char *const names[2][3] = {{"_io.TextIOWrapper", NULL, NULL},
+                                            {"_io.BufferedWriter", "_io.BufferedRandom", "_io.BufferedRWPair"}};
+    PyObject *const *lists = files;
+    for (PyTypeObject *type = Py_TYPE(op); type != NULL; type = type->tp_base) {
+        for (size_t i = 0; i < 6; i++) {
+            const char *name = names[i / 3][i % 3];
+            if (name != NULL && strcmp(type->tp_name, name) == 0) {
+                (void)PyList_Append(lists[i / 3], op);
+                return 1;
+            }
+        }
+    }
+    return 1;
+}
+
+/* What a frozen object holds does not die, so a file there is not closed. What stands in its
+ * buffer must not be lost. Text first: it writes to a buffer. */
+static void
+flush_files(void)
+{
+    PyObject *lists[2] = {PyList_New(0), PyList_New(0)};
+    if (lists[0] != NULL && lists[1] != NULL) {
+        /* Before 3.14 what was there at a gc.freeze() is not visited. It is little: what is frozen
+         * is in no list of the collector. */
+        PyObject *gc = CF_PERMANENT_IS_HIDDEN ? PyImport_ImportModule("gc") : NULL;
+        Py_XDECREF(gc != NULL ? PyObject_CallMethod(gc, "unfreeze", NULL) : NULL);
+        Py_XDECREF(gc);
+        PyErr_Clear();
+        cf_gc_visit_objects(note_file, lists);
+        PyErr_Clear();
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(lists[0]) + PyList_GET_SIZE(lists[1]); i++) {
+            Py_ssize_t n_texts = PyList_GET_SIZE(lists[0]);
+            PyObject *file = i < n_texts ? PyList_GET_ITEM(lists[0], i) : PyList_GET_ITEM(lists[1], i - n_texts);
+            Py_XDECREF(PyObject_CallMethod(file, "flush", NULL));
+            PyErr_Clear(); /* it is closed */
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(lists[0]);
+    Py_XDECREF(lists[1]);
+}
+
 /* F3: to be asked before anything is torn down. */
 static int
 known_status(void)
 {
-    if (noted != getpid()) {
+    if (noted != getpid() || unsure) {
         return -1;
     }
     return uncaught.pid == noted ? uncaught.status : 0;
@@ -231,11 +347,13 @@ cf_finish_run(cf_finish_result *result, bool may_end)
     if (status >= 0) {
         PyGC_Enable();
         PyGC_Collect();
+        flush_files();
         bool flushed = flush("stdout");
         (void)flush("stderr");
         result->ended = true;
         exit(flushed ? status : 120);
     }
+    flush_files();
     result->swapped = cf_interned_swap(&result->strings);
     PyErr_Restore(type, value, traceback);
 }
@@ -250,6 +368,12 @@ cf_finish_watch(void)
 void
 cf_finish_note(void)
 {
+}
+
+void
+cf_finish_met(PyObject *op)
+{
+    (void)op;
 }
 
 void

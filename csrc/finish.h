@@ -19,6 +19,9 @@ void cf_finish_watch(void);
 /* The process has begun to end: its status is settled. */
 void cf_finish_note(void);
 
+/* OP is an exception that a freeze marks: if it is a SystemExit, the status of an end is not known. */
+void cf_finish_met(PyObject *op);
+
 /* While the interpreter is being finalised, after the atexit handlers and
  * right before modules are torn down. Does nothing at any other time. Runs
  * destructors of mortal objects; no exception is set or lost. MAY_END: this is

@@ -96,7 +96,8 @@ cf_plan_reserve(cf_plan *plan)
         || cf_stack_reserve(&plan->todo, words) < 0
         || cf_stack_reserve(&plan->codes, words / 8) < 0 /* they are large */
         || cf_stack_reserve(&plan->types, words / 16) < 0
-        || cf_stack_reserve(&plan->functions, words / 8) < 0) {
+        || cf_stack_reserve(&plan->functions, words / 8) < 0
+        || cf_stack_reserve(&plan->weakrefs, words / 2) < 0) {
         goto error;
     }
     return 0;
@@ -115,6 +116,7 @@ cf_plan_clear(cf_plan *plan)
     cf_stack_clear(&plan->codes);
     cf_stack_clear(&plan->types);
     cf_stack_clear(&plan->functions);
+    cf_stack_clear(&plan->weakrefs);
     cf_mem_unmap(plan->infos, CF_MAX_TYPES * sizeof(cf_typeinfo));
     cf_mem_unmap(plan->type_index, TYPE_INDEX_SIZE * sizeof(uint32_t));
     cf_mem_unmap(plan->ranges, plan->ranges_capacity * sizeof(cf_range));

@@ -17,6 +17,11 @@
  *   - generators, tasks: resuming writes into them anyway, and immortal ones
  *     never run their finally blocks.
  *   - files, sockets, connections: an immortal one is never closed or flushed.
+ *   - weak references with a callback to what is not frozen: when that dies in a
+ *     cycle, the collector moves them to a list of its own (gcmodule.c,
+ *     handle_weakrefs), through the NULL pointers of what is untracked. An immortal
+ *     tracked one is no way out: 3.14 untracks those. They are followed, and decided
+ *     about when the walk is over.
  *   - locks and thread state: their cleanup follows their death.
  *
  * Types of extension modules are known by tp_name: importing the module to ask
@@ -25,6 +30,7 @@
  */
 #include "policy.h"
 
+#include "finish.h"
 #include "layout.h"
 #include "packtypes.h"
 
@@ -80,6 +86,7 @@ static const char *const decision_names[CF_N_DECISIONS] = {
     [CF_SKIP_CONTEXT] = "context",
     [CF_SKIP_EXCEPTION] = "exception with a traceback",
     [CF_SKIP_UNFINISHED] = "tuple in use by C code",
+    [CF_SKIP_WEAKREF] = "weak reference to what is not frozen",
     [CF_SKIP_NAME] = "special method's name (debug build)",
     [CF_SKIP_REQUESTED] = "skip=",
 };
@@ -100,6 +107,13 @@ is_subtype(PyTypeObject *type, PyTypeObject *base)
         }
     }
     return false;
+}
+
+static bool
+is_weakref_type(PyTypeObject *type)
+{
+    return is_subtype(type, &_PyWeakref_RefType) || type == &_PyWeakref_ProxyType
+           || type == &_PyWeakref_CallableProxyType;
 }
 
 static cf_decision
@@ -279,7 +293,7 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
         info->plain = (uint8_t)plainness_of(type);
     }
     info->check_object = info->decision == CF_TAKE
-                         && (type == &PyTuple_Type
+                         && (type == &PyTuple_Type || is_weakref_type(type)
                              || PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS));
 }
 
@@ -295,7 +309,14 @@ cf_policy_object(const cf_typeinfo *info, PyObject *op)
         }
         return CF_TAKE;
     }
-    return ((PyBaseExceptionObject *)op)->traceback != NULL ? CF_SKIP_EXCEPTION : CF_TAKE;
+    if (is_weakref_type(info->type)) {
+        return ((PyWeakReference *)op)->wr_callback != NULL ? CF_SKIP_WEAKREF : CF_TAKE;
+    }
+    if (((PyBaseExceptionObject *)op)->traceback != NULL) {
+        return CF_SKIP_EXCEPTION;
+    }
+    cf_finish_met(op);
+    return CF_TAKE;
 }
 
 /* A frozen str only looks interned there (cf_str_prepare), so it is not exchanged for

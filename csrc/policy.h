@@ -35,6 +35,7 @@ typedef enum {
     CF_SKIP_CONTEXT,
     CF_SKIP_EXCEPTION, /* with a traceback: would keep its frames */
     CF_SKIP_UNFINISHED, /* a tuple that a C function may still be filling */
+    CF_SKIP_WEAKREF,   /* with a callback; taken at the end if what it refers to was */
     CF_SKIP_NAME,      /* cf_policy_is_special_name */
     CF_SKIP_REQUESTED, /* freeze(skip=...) */
     CF_N_DECISIONS

@@ -100,9 +100,21 @@ static void
 pass_over(cf_plan *plan, PyObject *op, cf_decision decision)
 {
     plan->skipped_by[decision]++;
-    if (decision == CF_SKIP_BUFFER) {
+    if (decision == CF_SKIP_BUFFER || decision == CF_SKIP_WEAKREF) {
         cf_stack_push(&plan->todo, (uintptr_t)op);
     }
+    if (decision == CF_SKIP_WEAKREF) {
+        cf_stack_push(&plan->weakrefs, (uintptr_t)op);
+    }
+}
+
+/* OP is going to be taken, and was not before. */
+static inline void
+book(cf_plan *plan, cf_typeinfo *info, PyObject *op)
+{
+    info->bytes += measure(plan, info, op);
+    info->count++;
+    cf_objset_mark_page(&plan->seen, (uintptr_t)op);
 }
 
 /* Decide about OP, which is not plain. */
@@ -120,10 +132,7 @@ settle_with_edges(cf_plan *plan, cf_typeinfo *info, PyObject *op)
     }
     unsigned tag = 0;
     if (!cf_header_done(op)) {
-        size_t size = measure(plan, info, op);
-        info->count++;
-        info->bytes += size;
-        cf_objset_mark_page(&plan->seen, (uintptr_t)op);
+        book(plan, info, op);
         tag = info->sizing == CF_SIZE_DICT ? CF_NEW_DICT : 0;
     }
     if (!plan->dry_run) {

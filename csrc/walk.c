@@ -213,6 +213,13 @@ cf_walk_from(cf_plan *plan, PyObject *op)
     }
 }
 
+/* May the collector see it before it is complete? */
+static bool
+is_made_in_sight(PyObject *op)
+{
+    return PyTuple_CheckExact(op) || (CF_FROZENSETS_GROW && PyFrozenSet_CheckExact(op));
+}
+
 /* Only noted down here: untracking the object that the collector is looking at
  * would end its list.
  *
@@ -220,12 +227,13 @@ cf_walk_from(cf_plan *plan, PyObject *op)
  * code or to a frame alone, and may still be in the making: tuple(iterator)
  * tracks its result, fills it and resizes it at the end, which fails if it has
  * become immortal. It cannot be told from a finished one when it happens to be
- * full. */
+ * full. The same with frozenset(iterable) before 3.14, which would keep the hash of
+ * what it held then. */
 static int
 visit_collected(PyObject *op, void *arg)
 {
     cf_plan *plan = arg;
-    if (!PyTuple_CheckExact(op)) {
+    if (!is_made_in_sight(op)) {
         cf_stack_push(&plan->todo, (uintptr_t)op | CF_NOT_SETTLED);
     }
     return 1;
@@ -235,7 +243,7 @@ static int
 visit_left_over(PyObject *op, void *arg)
 {
     cf_plan *plan = arg;
-    if (PyTuple_CheckExact(op) && !cf_header_done(op) && cf_objset_add(&plan->seen, op)) {
+    if (is_made_in_sight(op) && !cf_header_done(op) && cf_objset_add(&plan->seen, op)) {
         plan->skipped_by[CF_SKIP_UNFINISHED]++;
     }
     return 1;
@@ -293,9 +301,33 @@ warm_deferred(void *object, void *arg)
     }
 }
 
+/* The walk is over. Those whose referent is dead or was taken cannot be met by the collector. */
+static void
+settle_weakrefs(cf_plan *plan)
+{
+    while (plan->weakrefs.used > 0) {
+        PyObject *op = (PyObject *)cf_stack_pop(&plan->weakrefs);
+        PyObject *referent = ((PyWeakReference *)op)->wr_object;
+        bool taken = plan->dry_run ? cf_objset_before(&plan->seen, (uintptr_t)referent) == (uintptr_t)referent
+                                   : cf_header_done(referent);
+        if (referent != Py_None && !taken) {
+            continue;
+        }
+        cf_typeinfo *info = find_type(plan, Py_TYPE(op));
+        plan->skipped_by[CF_SKIP_WEAKREF]--;
+        if (!cf_header_done(op)) {
+            book(plan, info, op);
+        }
+        if (!plan->dry_run) {
+            take(plan, info, op);
+        }
+    }
+}
+
 void
 cf_walk_finish(cf_plan *plan)
 {
+    settle_weakrefs(plan);
     /* In address order inner tuples mostly come first: one round does nearly
      * all. What MAX_ROUNDS leave over nests deeper than anybody hashes. */
     deferred_round round = {plan, 1, plan->deferred};

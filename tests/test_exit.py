@@ -82,6 +82,25 @@ def test_ordinary_exit_drops_what_the_worker_made(folders: dict[str, Path]) -> N
         assert (folders[mode] / "told").read_text() == "told"
 
 
+@pytest.mark.parametrize("mode", ["plain", "freeze"])  # fast_exit says that it does not
+def test_files_that_frozen_objects_hold_are_flushed(mode: str, folders: dict[str, Path]) -> None:
+    ends(mode, folders[mode])
+    assert (folders[mode] / "before").read_text() == "before"
+    assert (folders[mode] / "after").read_text() == "after"
+
+
+def test_a_freeze_when_the_main_thread_has_ended() -> None:
+    code = (
+        "import threading, time, cowfreeze\n"
+        "def late():\n"
+        "    time.sleep(0.3)\n"
+        "    for _ in range(2): print(cowfreeze.freeze([[1]], threads='allow').objects > 0)\n"
+        "threading.Thread(target=late).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done.stderr
+
+
 @immortal
 def test_ordinary_exit_copies_little_at_any_size() -> None:
     small, large = run("copies.py", "exit", "1000"), run("copies.py", "exit", "60000")

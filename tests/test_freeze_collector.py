@@ -76,3 +76,20 @@ def test_memoryviews_can_be_released_afterwards(whole_heap: bool) -> None:
     assert not any(result["marked"]) and all(result["tracked"])
     assert result["exporter"], "what is behind a memoryview is data"
     assert result["skipped"] >= 8  # four views and their buffers
+
+
+@pytest.mark.parametrize("way", ["roots", "whole heap", "returns"])
+def test_weak_references_whose_referent_dies(way: str) -> None:
+    """The collector moves those with a callback to another list, and must find them in one."""
+    result = run_in_child("collector", "weak_references", way)
+    assert not result["marked"]
+    if way == "whole heap" and sys.version_info < (3, 11):
+        assert not result["ended"]  # its frozen __dict__ holds it
+    else:
+        assert result["ended"] and result["left"] == [0, 0]
+    assert result["told"] >= 2
+
+
+def test_weak_references_to_what_is_frozen_are_frozen() -> None:
+    result = run_in_child("collector", "weak_references", "frozen")
+    assert result == {"ended": False, "left": [1, 1], "marked": True, "told": 0}

@@ -208,7 +208,7 @@ def test_a_pytest_that_an_isolated_test_starts(pytester: pytest.Pytester) -> Non
     project(
         pytester,
         "import subprocess, sys\n"
-        "@pytest.mark.cow(isolated=True)\n"
+        "@pytest.mark.cow(isolated=True, max_copied='64 MB', max_frozen=99999, reason='it starts a program')\n"
         "def test_it(tmp_path_factory):\n"
         "    folder = tmp_path_factory.mktemp('nested')\n"
         "    (folder / 'test_nested.py').write_text('def test_nested(): pass')\n"

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
+import io
 import os
 import signal
 import sys
@@ -33,17 +35,33 @@ _prepared = False
 def prepare_exit() -> None:
     """Let an ordinary exit of this process, and of those forked from it, spare what is frozen.
 
-    Called by `freeze`, before anything is marked. Does nothing before Python 3.12, where nothing
-    is immortal.
+    Called by `freeze`, before anything is marked. Before Python 3.12, where nothing is immortal,
+    only files that frozen objects hold are flushed.
     """
     global _prepared
-    if _prepared or not _core.HAS_IMMORTAL:
+    if _prepared:
         return
+    _prepared = True
+    if not _core.HAS_IMMORTAL:
+        atexit.register(_flush_files)
+        return
+    try:
+        # Runs before all atexit handlers, when nothing has changed the exit status yet.
+        threading._register_atexit(_core.note_end)  # type: ignore[attr-defined]
+    except RuntimeError:
+        return  # the main thread has ended, others go on: this exit is CPython's own
     _core.prepare_finish()
     atexit.register(_stand_in)
-    # Runs before all of them, when nothing has changed the exit status yet.
-    threading._register_atexit(_core.note_end)  # type: ignore[attr-defined]
-    _prepared = True
+
+
+def _flush_files() -> None:
+    """What a frozen object holds does not die, so a file there is not closed: its buffer must not be lost."""
+    gc.unfreeze()  # get_objects() passes over what a gc.freeze() has met
+    # By type(): isinstance() may run code of what it is asked about. Text first: it writes to a buffer.
+    for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+        for file in [one for one in gc.get_objects() if issubclass(type(one), kind)]:
+            with contextlib.suppress(Exception):
+                file.flush()
 
 
 def _stand_in() -> None:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cowfreeze
 
@@ -112,6 +113,65 @@ def from_deep_inside() -> None:
     deeper(100)
 
 
+def leave_and_keep() -> None:
+    """The exception and its traceback are a cycle, which is there when the status has been taken."""
+    try:
+        sys.exit(3)
+    except SystemExit as error:
+        saved = error  # noqa: F841
+        raise
+
+
+def leave_by_a_global() -> None:
+    global keep
+    keep = SystemExit(3)
+    raise keep
+
+
+def leave_in_a_task() -> None:
+    import asyncio
+
+    async def task() -> None:
+        sys.exit(3)
+
+    async def main() -> None:
+        await asyncio.create_task(task())
+
+    asyncio.run(main())
+
+
+def leave_instead(first: int) -> Callable[[], None]:
+    def end() -> None:
+        try:
+            sys.exit(first)
+        except SystemExit:
+            sys.exit(3)
+
+    return end
+
+
+def leave_finally() -> None:
+    try:
+        sys.exit(0)
+    finally:
+        sys.exit(3)
+
+
+def leave_with_an_old_one() -> None:
+    raise made_before
+
+
+def files_of_frozen_objects() -> None:
+    holder.before.write("before")  # opened before the freeze
+    holder.after = open(os.path.join(folder, "after"), "w")
+    holder.after.write("after")
+
+
+class Holder:
+    before: Any
+    after: Any
+
+
 ENDS: dict[str, Callable[[], None]] = {
     "falls off": lambda: None,
     "None": leave(None),
@@ -134,8 +194,19 @@ ENDS: dict[str, Callable[[], None]] = {
     "bad stdout": bad_stdout,
     "open file": open_file,
     "deep": from_deep_inside,
+    "in a cycle": leave_and_keep,
+    "a global": leave_by_a_global,
+    "in a task": leave_in_a_task,
+    "instead of 4": leave_instead(4),
+    "instead of 0": leave_instead(0),
+    "finally": leave_finally,
+    "made before": leave_with_an_old_one,
+    "files": files_of_frozen_objects,
 }
 
+holder = Holder()
+holder.before = open(os.path.join(folder, "before"), "w")  # noqa: SIM115
+made_before = SystemExit(3)
 atexit.register(os.write, 2, b"handler of the parent\n")
 if mode != "plain":
     cowfreeze.freeze(threads="refuse")

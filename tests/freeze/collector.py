@@ -225,3 +225,50 @@ def memoryviews(whole_heap: bool) -> dict[str, Any]:
         "exporter": is_marked(exporter),
         "skipped": report.skipped.get("memoryview", 0),
     }
+
+
+class Node:
+    """Refers to itself, so that only the collector can end it; RETURNS: when it has come back once."""
+
+    ended = 0
+
+    def __init__(self, returns: bool) -> None:
+        self.me, self.returns = None if returns else self, returns
+
+    def __del__(self) -> None:
+        Node.ended += 1
+        if self.returns:
+            self.returns = False
+            back.append(self)  # tracked again, in the youngest generation
+
+
+back: list[Node] = []
+
+
+def weak_references(way: str) -> dict[str, Any]:
+    """Frozen containers of weak references with callbacks, whose referents die in cycles afterwards."""
+    node = Node(way == "returns")
+    cache: Any = weakref.WeakValueDictionary({1: node})
+    group: Any = weakref.WeakSet([node])
+    skipped = {}
+    if way == "whole heap":
+        skipped = cowfreeze.freeze(skip=(Node,)).skipped
+        gc.unfreeze()
+    elif way == "frozen":
+        skipped = cowfreeze.freeze([cache, group, node]).skipped
+    else:
+        skipped = cowfreeze.freeze([cache, group], gc_freeze=way == "returns").skipped
+    reference = cache.data[1]
+    del node
+    gc.collect()
+    if back:
+        node = back.pop()
+        node.me = node
+        del node
+        gc.collect()
+    return {
+        "ended": Node.ended > 0,
+        "left": (len(cache), len(group)),
+        "marked": is_marked(reference),
+        "told": skipped.get("weak reference to what is not frozen", 0),
+    }

@@ -289,6 +289,11 @@ def read_by_workers() -> dict[str, Any]:
 # -- freezes at odd moments -------------------------------------------------
 
 
+def well_hashed(made: frozenset[int]) -> frozenset[int]:
+    """MADE if its hash is that of what it holds now."""
+    return made if hash(made) == hash(frozenset([*made])) else frozenset()
+
+
 def half_built() -> dict[str, Any]:
     """freeze() called by code that a C function is calling while it builds something."""
     results: dict[str, Any] = {}
@@ -303,6 +308,7 @@ def half_built() -> dict[str, Any]:
         "tuple": tuple,
         "list": list,
         "set": lambda iterator: {x[0] for x in iterator},
+        "frozenset": lambda iterator: well_hashed(frozenset(x[0] for x in iterator)),
         "dict": lambda iterator: {k[0]: k for k in iterator},
         "sorted": sorted,
         "join": lambda iterator: "".join(f"{x[0] % 10}" for x in iterator),
