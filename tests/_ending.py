@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,3 +26,8 @@ def end_with_all_below(process: subprocess.Popen[Any], ask: Callable[[], None], 
     for child in below:
         with suppress(psutil.NoSuchProcess):  # it ended since it was listed
             child.kill()
+
+
+def hang_up_ends() -> None:
+    """For preexec_fn: SIGHUP as a terminal's programs have it, although these tests may run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _ending import hang_up_ends
 
 from cowfreeze.bench.modes import MODES
 from cowfreeze.bench.results import BenchResult, Row, load
@@ -232,6 +233,7 @@ def test_an_interrupt_keeps_what_was_measured_and_ends_every_worker(tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hang_up_ends,
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "sleeping").exists():

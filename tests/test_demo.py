@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _ending import hang_up_ends
 
 from cowfreeze.bench.cases.ucd import unicode_records
 from cowfreeze.bench.memory import available_memory, resident_bytes
@@ -371,6 +372,7 @@ def test_an_interrupt_ends_everything(user_data: str, number: signal.Signals) ->
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hang_up_ends,
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from _ending import hang_up_ends
 from _trees import FILES, as_nobody, command_line, foreign_process, gunicorn, needs_root, pool, running
 
 from cowfreeze.cli import _proc
@@ -229,6 +230,7 @@ def test_live_in_a_terminal_ends_with_the_last_table(number: signal.Signals, enc
             [sys.executable, "-m", "cowfreeze", "top", "--interval", "0.1", "-p", str(pid)],
             stdin=inner, stdout=inner, stderr=inner,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONIOENCODING": encoding},
+            preexec_fn=hang_up_ends,
         )  # fmt: skip
         os.close(inner)
         text, deadline, told = b"", time.monotonic() + 30, False
