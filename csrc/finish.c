@@ -84,14 +84,24 @@ static PyObject *alive[MOST_ALIVE];
 static size_t n_alive;
 static bool unsure; /* there were too many, or some that we have not seen begin */
 
+/* Sub-interpreters share the type, may have a GIL of their own, and do not end the process. */
+static bool
+is_ours(void)
+{
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
 static PyObject *
 begin_system_exit(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *op = new_system_exit(type, args, kwargs);
-    if (op != NULL && n_alive == MOST_ALIVE) {
+    if (op == NULL || !is_ours()) {
+        return op;
+    }
+    if (n_alive == MOST_ALIVE) {
         unsure = true;
     }
-    else if (op != NULL) {
+    else {
         alive[n_alive++] = op;
     }
     return op;
@@ -111,6 +121,10 @@ end_system_exit(PyObject *op)
 static void
 watch_system_exit(PyObject *op)
 {
+    if (!is_ours()) {
+        dealloc_system_exit(op);
+        return;
+    }
     pid_t pid = getpid(), its_pid = 0;
     int status = -1;
     end_system_exit(op);

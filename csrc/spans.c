@@ -38,6 +38,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_SPANS ((size_t)1 << 18) /* 256 GiB in units of 1 MiB */
 #define SCRATCH ((size_t)64 << 10)
@@ -182,10 +183,22 @@ cf_spans_clear(cf_spans *spans)
 
 /* -- conditions ---------------------------------------------------------- */
 
+/* A thread that was joined is gone for Python a moment before it is for the kernel. */
+static int
+settled_thread_count(void)
+{
+    int n = cf_thread_count();
+    for (int tries = 0; n > 1 && tries < 50; tries++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        n = cf_thread_count();
+    }
+    return n;
+}
+
 static bool
 look_around(cf_moved *moved, char *scratch)
 {
-    int threads = cf_thread_count();
+    int threads = settled_thread_count();
     if (threads < 0) {
         return cf_moved_refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
     }

@@ -167,6 +167,24 @@ def files_of_frozen_objects() -> None:
     holder.after.write("after")
 
 
+def in_a_subinterpreter(end: Callable[[], None]) -> Callable[[], None]:
+    """One that dies in another interpreter has another status than the process."""
+
+    def ending() -> None:
+        name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+        try:
+            interpreters = __import__(name)
+        except ImportError:  # before 3.12 nothing is watched
+            return end()
+        made = interpreters.create()
+        with contextlib.suppress(Exception):  # 3.12 raises what the program raised
+            interpreters.run_string(made, "import sys\nkeep = SystemExit(7)\nsys.exit(5)")
+        interpreters.destroy(made)
+        end()
+
+    return ending
+
+
 class Holder:
     before: Any
     after: Any
@@ -202,6 +220,8 @@ ENDS: dict[str, Callable[[], None]] = {
     "finally": leave_finally,
     "made before": leave_with_an_old_one,
     "files": files_of_frozen_objects,
+    "subinterpreter": in_a_subinterpreter(lambda: None),
+    "subinterpreter, 4": in_a_subinterpreter(leave(4)),
 }
 
 holder = Holder()
