@@ -161,3 +161,53 @@ def test_body_first(assert_no_cow):
             "FAILED test_it.py::test_body_first*",
         ]
     )
+
+
+def test_a_fixture_that_is_got_later_is_in_the_table(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """
+def test_later(request):
+    request.getfixturevalue("cow").run(read, preload=build, freeze="none")
+
+def test_without(request):
+    pass
+""",
+    )
+    result = run(pytester, "--cow-report=short")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["test_it.py::test_later *measured"])
+    result.stdout.no_fnmatch_line("*test_without*")
+
+
+def test_a_repeated_test_reports_its_last_attempt_only(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):  # as the plugins that repeat tests do
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    item._initrequest()
+    for report in runtestprotocol(item, nextitem=nextitem, log=False):
+        item.ihook.pytest_runtest_logreport(report=report)
+        if report.when in ("call", "teardown"):
+            names = [name for name, _ in report.user_properties]
+            print(report.when, names.count("cow_verdict"), dict(report.user_properties)["cow_workers"])
+            print("own", names.count("own"))
+    return True
+"""
+    )
+    project(
+        pytester,
+        """
+attempts = []
+
+def test_it(cow, record_property):
+    attempts.append(1)
+    record_property("own", len(attempts))
+    cow.run(read, preload=build, freeze="none", workers=len(attempts))
+""",
+    )
+    result = run(pytester, "-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*call 1 2", "own 2", "*teardown 1 2", "own 2"])

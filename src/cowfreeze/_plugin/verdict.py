@@ -16,6 +16,8 @@ SHARED = "shared"
 BASELINE = "baseline"  # --cow-no-freeze: not judged
 MEASURED_ONLY = "measured"  # cow.run: the test itself judges
 
+PROPERTIES = pytest.StashKey["list[tuple[str, object]]"]()  # of the attempt before, if repeated
+
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Put figures, sections and verdict into the report of the test's call."""
@@ -56,8 +58,11 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
             report.sections.append((f"cow{measured.name}: causes", _causes(measured)))
     properties = [entry for measured in found for entry in _properties(measured)]
     properties.append(("cow_verdict", verdict))
-    report.user_properties += properties
-    item.user_properties += properties  # JUnit takes them from the report of the teardown
+    before = item.stash.get(PROPERTIES, [])
+    for owner in (report, item):  # JUnit takes them from the report of the teardown
+        kept = [entry for entry in owner.user_properties if entry not in before]
+        owner.user_properties[:] = kept + properties
+    item.stash[PROPERTIES] = properties
     report.cow = [_plain(measured, verdict) for measured in found]  # type: ignore[attr-defined]
 
 
