@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +193,28 @@ def test_isolated_and_the_interpreter_dies(pytester: pytest.Pytester) -> None:
     text = result.stdout.str()
     assert "was killed by SIGABRT before the test was reported" in text
     assert "last words" in text
+
+
+def test_a_daemon_that_an_isolated_test_leaves(pytester: pytest.Pytester) -> None:
+    """It holds the inner pytest's streams and descriptors; nobody waits for it."""
+    project(
+        pytester,
+        "import os, time\n"
+        "@pytest.fixture(scope='module')\n"
+        "def daemon():\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        time.sleep(100)\n"
+        "        os._exit(0)\n"
+        "    open('pid', 'w').write(str(pid))\n"
+        "@pytest.mark.cow(isolated=True)\n"
+        "def test_it(daemon):\n    pass\n",
+        ini="addopts = -s",
+    )
+    start = time.monotonic()
+    run(pytester).assert_outcomes(passed=1)
+    assert time.monotonic() - start < 90
+    os.kill(int(Path("pid").read_text()), signal.SIGKILL)
 
 
 def test_isolated_keeps_the_options_of_the_session(pytester: pytest.Pytester) -> None:

@@ -112,7 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = any(config.getoption(name) for name in options)
     if config.getoption("cow_fail_on_increase") is not None:
         wanted = True
-    if wanted or os.environ.get("COWFREEZE_PYTEST_PIPE") or any(map(config.getini, INI)):
+    if wanted or os.environ.get("COWFREEZE_PYTEST_REPORTS") or any(map(config.getini, INI)):
         from cowfreeze._plugin import session
 
         session.start(config)

@@ -4,7 +4,7 @@ The process that collected the test neither sets it up nor runs it. It starts
 
     python -m pytest FILE::NAME        with this session's root, ini file and plugins
 
-and shows the reports that come back through a pipe, as pytest-forked does. So fixtures of a
+and shows the reports that come back in a file, much as pytest-forked does. So fixtures of a
 wider scope are built once more there; that is the price for a heap without a history.
 """
 
@@ -15,15 +15,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from cowfreeze._plugin.marker import SETTINGS
 from cowfreeze._workers.processes import signal_name
 
-PIPE = "COWFREEZE_PYTEST_PIPE"
+REPORTS = "COWFREEZE_PYTEST_REPORTS"
 INNER = pytest.StashKey[bool]()  # this is the inner pytest
 # Characters of the inner pytest's output in a failure; faulthandler's lists of C frames and
 # extension modules are long.
@@ -36,11 +35,11 @@ class Sender:
     def __init__(self, config: pytest.Config, descriptor: int) -> None:
         self._config = config
         os.set_inheritable(descriptor, False)
-        self._pipe = open(descriptor, "w", encoding="utf-8", closefd=False)
+        self._file = open(descriptor, "w", encoding="utf-8", closefd=False)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        print(json.dumps(data, default=str), file=self._pipe, flush=True)
+        print(json.dumps(data, default=str), file=self._file, flush=True)
 
 
 def run_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -71,7 +70,8 @@ def _tear_down(item: pytest.Item, nextitem: pytest.Item | None) -> pytest.TestRe
 def _reports(item: pytest.Item) -> list[pytest.TestReport]:
     """What the inner pytest reports, and a failure when it ended before the test's body."""
     status, lines, output = _run_inner(item)
-    kept = [_load(item, line) for line in lines]
+    # A process that is killed may leave half a line.
+    kept = [_load(item, line) for line in lines if line.endswith("\n")]
     called = any(r.when == "call" or (r.when == "setup" and not r.passed) for r in kept)
     if not called:
         how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
@@ -106,40 +106,34 @@ def _load(item: pytest.Item, line: str) -> pytest.TestReport:
 
 def _run_inner(item: pytest.Item) -> tuple[int, list[str], str]:
     """Exit status of the inner pytest, the lines it handed up, and what it printed."""
-    read_end, write_end = os.pipe()
     caches = item.config.pluginmanager.hasplugin("cacheprovider")
-    try:
-        with tempfile.TemporaryDirectory(prefix="cowfreeze-") as folder:
-            inner = subprocess.Popen(
-                [*_command(item), *(["-o", f"cache_dir={folder}"] if caches else [])],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(write_end,),
-                env={**os.environ, PIPE: str(write_end)},
-                cwd=item.config.invocation_params.dir,
-                text=True,
-                errors="replace",
-            )
-            os.close(write_end)
-            write_end = -1
-            lines: list[str] = []
-            with open(read_end, encoding="utf-8") as pipe:
-                read_end = -1
-                reader = threading.Thread(target=lambda: lines.extend(pipe), daemon=True)
-                reader.start()
-                try:
-                    output, _ = inner.communicate()
-                except BaseException:
-                    inner.kill()
-                    inner.wait()
-                    raise
-                reader.join()
-            return inner.returncode, lines, output
-    finally:
-        for descriptor in (read_end, write_end):
-            if descriptor >= 0:
-                os.close(descriptor)
+    # Files and no pipes: a daemon that the test started may hold them as long as it likes.
+    with (
+        tempfile.TemporaryDirectory(prefix="cowfreeze-") as folder,
+        tempfile.TemporaryFile() as reports,
+        tempfile.TemporaryFile() as output,
+    ):
+        inner = subprocess.Popen(
+            [*_command(item), *(["-o", f"cache_dir={folder}"] if caches else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(reports.fileno(),),
+            env={**os.environ, REPORTS: str(reports.fileno())},
+            cwd=item.config.invocation_params.dir,
+        )
+        try:
+            inner.wait()
+        except BaseException:
+            inner.kill()
+            inner.wait()
+            raise
+        return inner.returncode, _text(reports).splitlines(keepends=True), _text(output)
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
 
 
 def _command(item: pytest.Item) -> list[str]:

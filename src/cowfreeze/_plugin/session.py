@@ -28,13 +28,13 @@ def start(config: pytest.Config) -> None:
         _report_form(config)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"cow: {error}") from None
-    # A pytest that the test itself starts is neither inner, nor may it write to the pipe.
-    pipe = os.environ.pop(isolated.PIPE, None)
+    # A pytest that the test itself starts is neither inner, nor may it report.
+    descriptor = os.environ.pop(isolated.REPORTS, None)
     if config.getoption("cow_fail_on_increase") is not None:
         figures.load(config)
-    if pipe:
+    if descriptor:
         config.stash[isolated.INNER] = True
-        config.pluginmanager.register(isolated.Sender(config, int(pipe)), _NAME)
+        config.pluginmanager.register(isolated.Sender(config, int(descriptor)), _NAME)
     elif not hasattr(config, "workerinput"):
         _check_files(config)
         # With xdist the reports of all workers come by in the controlling process.
