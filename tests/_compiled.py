@@ -1,7 +1,8 @@
-"""Builds C programs and libraries out of csrc/ for a test, or skips it with the reason."""
+"""Builds C programs and libraries out of csrc/ for a test, or skips it with the reason; runs programs."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -29,3 +30,14 @@ def build(output: Path, source: Path, parts: Sequence[str], flags: Sequence[str]
         pytest.skip("the compiler has no sanitizer libraries")
     assert built.returncode == 0, built.stderr
     return output
+
+
+def run_built(program: Path, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run it without the libraries that are preloaded here: those of sanitizers have to come first in it."""
+    return subprocess.run(
+        [str(program), *arguments],
+        env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

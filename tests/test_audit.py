@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _compiled import SANITIZERS, build
+from _compiled import SANITIZERS, build, run_built
 
 from cowfreeze import _core
 
@@ -331,8 +331,6 @@ C_PARTS = (
 def test_c_parts(tmp_path: Path, flags: list[str]) -> None:
     """Verdicts for planted entries (swap too, which no test machine has), and the maps parser."""
     program = build(tmp_path / "c_parts", HERE / "audit" / "c_parts.c", C_PARTS, flags)
-    done = subprocess.run(
-        [str(program), str(tmp_path)], check=False, capture_output=True, text=True, timeout=60
-    )
+    done = run_built(program, str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "ok\n"

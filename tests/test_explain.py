@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _compiled import SANITIZERS, build
+from _compiled import SANITIZERS, build, run_built
 
 import cowfreeze
 from cowfreeze import _core
@@ -307,5 +307,5 @@ def test_short_repr_runs_no_user_code() -> None:
 @pytest.mark.parametrize("flags", [[], SANITIZERS], ids=["plain", "sanitizers"])
 def test_tables_are_found_by_address(tmp_path: Path, flags: list[str]) -> None:
     program = build(tmp_path / "tables", SCRIPT.with_name("tables.c"), ["tables", "mem"], flags)
-    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=60)
+    done = run_built(program)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr

@@ -8,11 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from _compiled import build
+from _compiled import build, run_built
 from _trap_support import BACKENDS, FOLDER, need, result_of, scene, status_of
 
 import cowfreeze
@@ -147,7 +146,7 @@ PARTS = (
 
 
 def run_threads(program: Path, *arguments: str) -> None:
-    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=300)
+    done = run_built(program, *arguments, timeout=300)
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("this ThreadSanitizer does not know the address space of this kernel (vm.mmap_rnd_bits)")
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr[-6000:]
