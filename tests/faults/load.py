@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -88,8 +89,9 @@ def kills(count: int, seconds: float) -> dict[str, Any]:
                 # A stranger kills the worker whenever it likes, also while it measures. Not after
                 # its end: this process then has another parent.
                 time.sleep(delay)
-                if os.getppid() == victim[0]:
-                    os.kill(victim[0], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # ended since the question
+                    if os.getppid() == victim[0]:
+                        os.kill(victim[0], signal.SIGKILL)
                 os._exit(0)
             time.sleep(delay * random_.random() * 2)
         return sum(entry["n"] for entry in data)
