@@ -44,3 +44,20 @@ def test_the_runner_sees_what_freezing_changes(tmp_path: Path) -> None:
     status, verdicts, printed = run(tmp_path, "--ignore-known", "test_gc")
     assert status == 1, printed
     assert "test.test_gc.GCTests.test_is_tracked" in verdicts[0]["new"], printed
+
+
+@pytest.mark.skipif(not hasattr(sys, "gettotalrefcount"), reason="leaks are counted by debug builds only")
+def test_leaks_are_seen_on_the_frozen_side_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, verdicts, printed = run(tmp_path, "--leaks", "test_bool")
+    assert status == 0 and not verdicts[0]["leaks"], printed
+    # A package of the same name, whose freeze leaks with each test that runs.
+    (tmp_path / "cowfreeze.py").write_text(
+        "import unittest\n"
+        "kept = []\n"
+        "def freeze(**options):\n"
+        "    unittest.TestCase.setUp = lambda test: kept.append([object()])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    status, verdicts, printed = run(tmp_path, "--leaks", "test_bool")
+    assert status == 1 and "references" in verdicts[0]["leaks"], printed
+    assert "1 files leak on a frozen heap only" in printed

@@ -1,6 +1,6 @@
 """Run one file of CPython's own tests in this process, on a heap that is frozen or not.
 
-    python one_file.py MODE TEST RESULT.xml
+    python one_file.py MODE TEST RESULT.xml [OPTION ...]
 
 MODE   plain      nothing is frozen: the yardstick
        frozen     everything is frozen when regrtest has imported the test module: all modules
@@ -8,6 +8,7 @@ MODE   plain      nothing is frozen: the yardstick
        children   as frozen, and every process that a test forks or starts freezes itself again:
                   forked ones in a fork hook, started ones in sitecustomize (this folder's)
 TEST   the name as `python -m test --list-tests` prints it
+OPTION of regrtest, as -R 3:3
 
 The exit status is regrtest's. RESULT.xml is written by regrtest, one element per test.
 """
@@ -46,7 +47,7 @@ def freeze_after_import() -> None:
     unittest.TestLoader.loadTestsFromModule = load_from_frozen  # type: ignore[method-assign]
 
 
-def main(mode: str, name: str, result: str) -> None:
+def main(mode: str, name: str, result: str, *options: str) -> None:
     from test.libregrtest import main as regrtest
 
     if mode != "plain":
@@ -57,7 +58,7 @@ def main(mode: str, name: str, result: str) -> None:
         os.register_at_fork(after_in_child=freeze)
         path = [os.path.join(HERE, "spawned"), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(path)
-    sys.argv = ["regrtest", "--junit-xml", result, name]
+    sys.argv = ["regrtest", "--junit-xml", result, *options, name]
     try:
         # A package in some versions, a module in others.
         getattr(regrtest, "main", regrtest)()
@@ -67,4 +68,4 @@ def main(mode: str, name: str, result: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:])

@@ -1,16 +1,18 @@
 """CPython's own test suite on a frozen heap, against the same files on an unfrozen one.
 
-    python tests/cpython/run.py [--mode frozen|children] [--jobs N] [--json FILE] [TEST ...]
+    python tests/cpython/run.py [--mode frozen|children] [--leaks] [--jobs N] [--json FILE] [TEST ...]
 
 Every file runs in a process of its own, twice: plain, then frozen. A test counts as
 
     new failure   passed plain, failed or got lost frozen, and known.py has no reason for it
     known         the same, with a reason
     crash         the frozen process died by a signal or did not end in time, the plain one did not
+    new leak      with --leaks, on a debug build: regrtest's -R finds that each run of the file keeps
+                  references, memory blocks or descriptors when frozen, and not when plain
 
 What fails plain as well says nothing and is only counted. A new failure is run again, twice: one
 that does not come back both times is "unsteady" and listed. Exit status 0: no new failure, no
-crash.
+crash, no new leak.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -34,6 +38,7 @@ import known  # noqa: E402
 from one_file import NEVER_FROZEN  # noqa: E402
 
 ONE_FILE = Path(__file__).with_name("one_file.py")
+LEAKED = re.compile(r"^\S+ (leaked \[.*\] (references|memory blocks|file descriptors),.*)$", re.MULTILINE)
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
@@ -48,6 +53,11 @@ class Run:
     output: str
     seconds: float
 
+    @property
+    def leaks(self) -> dict[str, str]:
+        """What each run of the file keeps: kind -> regrtest's words."""
+        return {kind: words for words, kind in LEAKED.findall(self.output)}
+
 
 @dataclasses.dataclass
 class Verdict:
@@ -60,12 +70,13 @@ class Verdict:
     known: dict[str, str] = dataclasses.field(default_factory=dict)
     unsteady: list[str] = dataclasses.field(default_factory=list)
     crash: str | None = None
+    leaks: dict[str, str] = dataclasses.field(default_factory=dict)
     useless: str | None = None  # why the plain run gives no yardstick
     seconds: float = 0.0
 
     @property
     def bad(self) -> bool:
-        return bool(self.new or self.crash)
+        return bool(self.new or self.crash or self.leaks)
 
 
 def all_files() -> list[str]:
@@ -105,13 +116,13 @@ def read_result(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     return outcomes, details
 
 
-def run_file(mode: str, name: str, timeout: float) -> Run:
+def run_file(mode: str, name: str, timeout: float, options: Sequence[str] = ()) -> Run:
     """Run the file NAME once in a process, a session and a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="cowfreeze-cpython-", ignore_cleanup_errors=True) as folder:
         result = Path(folder, "result.xml")
         start = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", str(ONE_FILE), mode, name, str(result)],
+            [sys.executable, "-X", "faulthandler", str(ONE_FILE), mode, name, str(result), *options],
             cwd=folder,
             env={**os.environ, "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,
@@ -138,14 +149,14 @@ def run_file(mode: str, name: str, timeout: float) -> Run:
         return Run(tests, details, process.returncode, crash, output[-4000:], time.monotonic() - start)
 
 
-def judge(mode: str, name: str, timeout: float, ignore_known: bool) -> Verdict:
+def judge(mode: str, name: str, timeout: float, ignore_known: bool, options: Sequence[str] = ()) -> Verdict:
     """Run the file NAME plain and frozen, and compare."""
     verdict = Verdict(name)
-    plain = run_file("plain", name, timeout)
+    plain = run_file("plain", name, timeout, options)
     if plain.crash or not plain.tests:
         verdict.useless = plain.crash or "no test ran"
         return verdict
-    frozen = run_file(mode, name, timeout)
+    frozen = run_file(mode, name, timeout, options)
     verdict.seconds = plain.seconds + frozen.seconds
     verdict.ran = sum(outcome == PASSED for outcome in frozen.tests.values())
     verdict.failed_plain = sum(outcome == FAILED for outcome in plain.tests.values())
@@ -176,15 +187,19 @@ def judge(mode: str, name: str, timeout: float, ignore_known: bool) -> Verdict:
             verdict.known[test] = why
         else:
             verdict.new[test] = detail
+    verdict.leaks = {kind: words for kind, words in frozen.leaks.items() if kind not in plain.leaks}
     for _ in range(2):
-        if not verdict.new:
+        if not verdict.new and not verdict.leaks:
             break
-        again = run_file(mode, name, timeout)
+        again = run_file(mode, name, timeout, options)
         if again.crash:
             verdict.crash = f"{again.crash}\n{again.output}"
         for test in [test for test in verdict.new if again.tests.get(test) == PASSED]:
             verdict.unsteady.append(test)
             del verdict.new[test]
+        for kind in [kind for kind in verdict.leaks if kind not in again.leaks]:
+            verdict.unsteady.append(f"leaked {kind}")
+            del verdict.leaks[kind]
     return verdict
 
 
@@ -197,10 +212,12 @@ def print_verdict(verdict: Verdict, number: int, of: int) -> None:
     if verdict.unsteady:
         words += f", unsteady: {' '.join(verdict.unsteady)}"
     if verdict.bad:
-        words += ", NEW FAILURES" if not verdict.crash else ", CRASH"
+        words += ", CRASH" if verdict.crash else ", NEW FAILURES" if verdict.new else ", NEW LEAKS"
     print(f"[{number}/{of}] {verdict.name}: {words} ({verdict.seconds:.1f} s)", flush=True)
     for test, detail in verdict.new.items():
         print(f"    FAILED {test}\n" + "\n".join("      " + line for line in detail.splitlines()[-25:]))
+    for leak in verdict.leaks.values():
+        print(f"    {leak}")
     if verdict.crash:
         print("\n".join("      " + line for line in verdict.crash.splitlines()[:40]))
 
@@ -213,14 +230,18 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one file, once (600)")
     parser.add_argument("--skip", action="append", default=[], metavar="TEST", help="leave this file out")
     parser.add_argument("--ignore-known", action="store_true", help="count what known.py excuses as new failures")
+    parser.add_argument("--leaks", action="store_true", help="each file six times, in search of leaks; a debug build")
     parser.add_argument("--json", metavar="FILE", help="also write all verdicts to FILE")
     arguments = parser.parse_args()
+    if arguments.leaks and not hasattr(sys, "gettotalrefcount"):
+        parser.error("--leaks counts references, which only a debug build of CPython does: configure --with-pydebug")
+    options = ["-R", "3:3"] if arguments.leaks else []
     names = arguments.tests or all_files()
     names = [name for name in names if name not in arguments.skip]
     print(f"CPython {platform.python_version()}, {len(names)} files, mode {arguments.mode}", flush=True)
     verdicts = []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        waiting = [pool.submit(judge, arguments.mode, name, arguments.timeout, arguments.ignore_known) for name in names]
+        waiting = [pool.submit(judge, arguments.mode, name, arguments.timeout, arguments.ignore_known, options) for name in names]
         for future in concurrent.futures.as_completed(waiting):
             verdicts.append(future.result())
             print_verdict(verdicts[-1], len(verdicts), len(names))
@@ -235,6 +256,8 @@ def main() -> int:
         f"{sum(len(v.unsteady) for v in verdicts)} unsteady, {sum(v.failed_plain for v in verdicts)} fail unfrozen, "
         f"{sum(bool(v.useless) for v in verdicts)} files without a yardstick"
     )
+    if arguments.leaks:
+        print(f"{sum(bool(v.leaks) for v in verdicts)} files leak on a frozen heap only")
     if bad:
         print("look at: " + " ".join(sorted(bad)))
     return 1 if bad else 0
