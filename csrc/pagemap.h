@@ -34,9 +34,10 @@ static inline bool
 cf_entry_is_swapped(uint64_t entry)
 {
     /* A guard page (MADV_GUARD_INSTALL, thread stacks) is a mark in the
-     * place of a swap entry, with nothing behind it. */
-    return (entry & (CF_ENTRY_PRESENT | CF_ENTRY_SWAPPED | CF_ENTRY_GUARD)) ==
-           CF_ENTRY_SWAPPED;
+     * place of a swap entry, with nothing behind it; a file's page is never
+     * swapped out from a private mapping, but may be on the move. */
+    return (entry & (CF_ENTRY_PRESENT | CF_ENTRY_SWAPPED | CF_ENTRY_GUARD |
+                     CF_ENTRY_FILE)) == CF_ENTRY_SWAPPED;
 }
 
 /* Read COUNT entries of FILE (a pagemap) from page number PAGE on: 0; -1 with

@@ -21,9 +21,11 @@
  * page is a copy, exclusive or not, if the witness has that mapping at all.
  *
  * By PFN (root only, while a child of the worker blinds bit 56): a page is
- * copied if its frame differs from the witness's. Frames may move while we
- * look (compaction), for all sharers at once; so the own entries are read
- * again behind the witness's, and must not have changed.
+ * copied if its frame differs from the witness's.
+ *
+ * Pages may move while we look, and then a shared one can look like one of a
+ * single process (migration.c). So the own entries are read again behind the
+ * witness's, and a page that is not at rest is read until it is.
  *
  * Limits, stated where a reader of the numbers can find them:
  *
@@ -66,7 +68,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <time.h>
 
 /* ---- one page --------------------------------------------------------- */
 
@@ -197,58 +198,27 @@ count_page(cf_judge *j, cf_area area, uintptr_t address, cf_verdict verdict)
     }
 }
 
-/* Read the witness's entries of the run, and by PFN the own ones again until
- * no frame moved in between. 0; -1: why is set. */
+/* The verdict on one page that was read three times: MINE, THEIRS, and AGAIN
+ * mine. While the page moves, or its entries leave the verdict open, it is
+ * read once more, as long as patience lasts. 0; -1: why is set. */
 static int
-read_run(cf_judge *j, uintptr_t page, uint64_t *mine, uint64_t *theirs,
-         size_t count)
+settle(cf_judge *j, cf_area area, uintptr_t page, uint64_t *mine,
+       uint64_t *theirs, uint64_t again, cf_verdict *verdict)
 {
-    enum { ATTEMPTS = 5 };
-    for (int attempt = 0;; attempt++) {
-        bool moved = false;
-        if (cf_judge_read(j, true, theirs, page, count) < 0) {
-            return -1;
-        }
-        if (!j->by_pfn) {
+    for (long pause = 0;;) {
+        *verdict = cf_entry_moved(*mine, again)
+                       ? CF_PAGE_UNKNOWN
+                       : cf_page_verdict(area, *mine, *theirs, j->by_pfn);
+        if (*verdict != CF_PAGE_UNKNOWN ||
+            !cf_patience_wait(&j->patience, &pause)) {
             return 0;
         }
-        uint64_t *again = j->again;
-        if (cf_judge_read(j, false, again, page, count) < 0) {
-            return -1;
-        }
-        for (size_t i = 0; i < count; i++) {
-            moved |= ((mine[i] ^ again[i]) &
-                      (CF_ENTRY_FRAME | CF_ENTRY_PRESENT)) != 0;
-            mine[i] = again[i];
-        }
-        if (!moved) {
-            return 0;
-        }
-        if (attempt == ATTEMPTS) {
-            j->record->why |= CF_WHY_FAILED;
-            j->record->error = EAGAIN;
-            return -1;
-        }
-    }
-}
-
-/* A page under migration looks swapped for some microseconds: look again
- * before it counts as unknown. 0; -1: why is set. */
-static int
-settle_migration(cf_judge *j, uintptr_t page, uint64_t *mine, uint64_t *theirs)
-{
-    for (int attempt = 0; attempt < 3; attempt++) {
-        if (!cf_entry_is_swapped(*mine) && !cf_entry_is_swapped(*theirs)) {
-            break;
-        }
-        struct timespec pause = {.tv_nsec = 20 * 1000};
-        nanosleep(&pause, NULL);
         if (cf_judge_read(j, false, mine, page, 1) < 0 ||
-            cf_judge_read(j, true, theirs, page, 1) < 0) {
+            cf_judge_read(j, true, theirs, page, 1) < 0 ||
+            cf_judge_read(j, false, &again, page, 1) < 0) {
             return -1;
         }
     }
-    return 0;
 }
 
 /* Did the witness only read this page, which it has at ADDRESS with the entry
@@ -274,11 +244,12 @@ int
 cf_judge_run(cf_judge *j, const cf_mapping *mapping, uintptr_t page,
              uint64_t *mine, size_t count)
 {
-    uint64_t *theirs = j->theirs;
+    uint64_t *theirs = j->theirs, *again = j->again;
     uintptr_t end = (page + count) * j->page;
     cf_region zero = {0};
 
-    if (read_run(j, page, mine, theirs, count) < 0) {
+    if (cf_judge_read(j, true, theirs, page, count) < 0 ||
+        cf_judge_read(j, false, again, page, count) < 0) {
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
@@ -286,14 +257,11 @@ cf_judge_run(cf_judge *j, const cf_mapping *mapping, uintptr_t page,
         if (!cf_page_is_candidate(mapping->area, mine[i], j->by_pfn)) {
             continue;
         }
-        if ((cf_entry_is_swapped(mine[i]) || cf_entry_is_swapped(theirs[i])) &&
-            j->record->unknown_pages < 64) {
-            if (settle_migration(j, page + i, &mine[i], &theirs[i]) < 0) {
-                return -1;
-            }
+        cf_verdict verdict;
+        if (settle(j, mapping->area, page + i, &mine[i], &theirs[i], again[i],
+                   &verdict) < 0) {
+            return -1;
         }
-        cf_verdict verdict = cf_page_verdict(mapping->area, mine[i],
-                                             theirs[i], j->by_pfn);
         if (verdict == CF_PAGE_COPIED && mapping->area == CF_AREA_FILE) {
             int mapped = witness_maps_it(j, mapping, address);
             if (mapped < 0) {

@@ -6,6 +6,7 @@
 #define CF_PAGES_H
 
 #include "maps.h"
+#include "migration.h"
 #include "pagemap.h"
 #include "record.h"
 #include "witness.h"
@@ -20,7 +21,7 @@ typedef enum {
     CF_PAGE_SHARED,   /* not there, or still the page of the fork */
     CF_PAGE_COPIED,   /* was there at the fork; this process has a copy */
     CF_PAGE_NEW,      /* was not there at the fork */
-    CF_PAGE_UNKNOWN   /* swapped out: the bits that decide are gone */
+    CF_PAGE_UNKNOWN   /* swapped out, or moved: the bits that decide are gone */
 } cf_verdict;
 
 /* The verdict from the two pagemap entries of one page: of this process and
@@ -51,12 +52,13 @@ typedef struct {
     const cf_file *pagemap;   /* of this process */
     const cf_witness *witness;
     uint64_t *theirs;         /* CF_PAGEMAP_BLOCK entries of work space */
-    uint64_t *again;          /* the same, for comparing by PFN */
+    uint64_t *again;          /* the same, for the second reading of our own */
     cf_maps witness_maps;     /* at its first mapping */
     cf_mapping witness_at;    /* its last mapping that was read */
     bool witness_at_valid;
     size_t page;              /* bytes */
     bool by_pfn;
+    cf_patience patience;     /* with pages that the kernel moves */
     bool has_find;            /* cf_pagemap_find() works here */
     uint64_t zero_frame;      /* 0: not known */
     uintptr_t *addresses;     /* of the copied pages, for `room` of them */

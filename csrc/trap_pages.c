@@ -113,7 +113,8 @@ take_frozen(builder *b, const cf_mapping *mapping)
     }
 }
 
-/* What is there at this moment: a page that comes later is nobody else's. */
+/* What is there at this moment, be it swapped out or on the move: a page that
+ * comes later is nobody else's. */
 static int
 take_present(builder *b, const cf_mapping *mapping)
 {
@@ -125,7 +126,7 @@ take_present(builder *b, const cf_mapping *mapping)
             return -1;
         }
         for (size_t i = 0; i < n; i++) {
-            if ((b->entries[i] & CF_ENTRY_PRESENT) != 0) {
+            if ((b->entries[i] & CF_ENTRY_PRESENT) != 0 || cf_entry_is_swapped(b->entries[i])) {
                 take(b, (page + i) * size);
             }
         }

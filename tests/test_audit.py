@@ -12,6 +12,7 @@ import mmap
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,27 @@ def test_private_file_mapping(user: str) -> None:
     assert report["own"] == 0, "pages of a mapping that was made after the fork are new"
 
 
+@pytest.fixture
+def compaction() -> Iterator[None]:
+    """The kernel moves whatever can be moved, without a pause, as it does by itself for huge pages."""
+    command = "while echo 1 > /proc/sys/vm/compact_memory; do :; done"
+    process = subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True)
+    try:
+        yield
+        assert process.poll() is None, process.communicate()[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(not os.access("/proc/sys/vm/compact_memory", os.W_OK), reason="may not compact memory")
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("name", ["simple", "siblings"])
+def test_pages_that_the_kernel_moves(name: str, user: str, compaction: None) -> None:
+    for _ in range(10):
+        assert_exact(run(name, user))
+
+
 def test_zero_pages_are_not_copied() -> None:
     release = tuple(int(part) for part in os.uname().release.split(".")[:2])
     if release < (6, 7):
@@ -322,7 +344,7 @@ def test_wrong_types(bad: Any) -> None:
 
 
 C_PARTS = (
-    *("mem", "procfile", "maps", "pagemap", "ksm", "kin"),
+    *("mem", "procfile", "maps", "pagemap", "migration", "ksm", "kin"),
     *("witness", "pages", "scan", "inherited", "audit"),
 )
 

@@ -19,12 +19,13 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 def load():
     print("printed by load")
-    records = [{"id": i, "tags": [i, -i] * (99 if i == 17 else 1)} for i in range(20000)]
+    records = [{"id": i, "tags": [i, -i] * (1500 if i == 17 else 1)} for i in range(20000)]
     return {"records": records, EVIL: [EVIL + "&" * i for i in range(2000)]}
 
 def work(data):
     print("printed by work")
-    # Many words: the table shows the most written owner of a cause, and others write lists, too.
+    # Many words and pages: the table shows the causes with most pages, and of each cause the owner
+    # that was written most.
     tags = data["records"][17]["tags"]
     for i in range(len(tags)):
         tags[i] = "sold"

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from _ending import hang_up_ends
 from _trees import FILES, as_nobody, command_line, foreign_process, gunicorn, needs_root, pool, running
 
 from cowfreeze.cli import _proc
+from cowfreeze.cli import top as top_command
 from cowfreeze.cli._top_result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
 from cowfreeze.cli._top_sample import Sampler
 from cowfreeze.cli._top_table import copied_cell, tables
@@ -186,11 +188,29 @@ def test_live_json_is_one_object_per_line_and_pays_for_each() -> None:
     assert errors == ""
     assert samples[0]["cost"] is None
     for earlier, later in pairwise(samples):
-        assert later["time"] > earlier["time"]
-    # Looking and printing takes half a percent; the readings of the first look are owed.
-    for earlier, later in pairwise(samples[1:]):
-        assert later["time"] - earlier["time"] >= earlier["seconds"] / 0.011
+        assert later["time"] - earlier["time"] >= 0.1
     assert all(worker["faults_per_second"] is not None for worker in samples[1]["trees"][0]["processes"])
+
+
+def test_watching_takes_one_percent_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred looks that cost what they cost, and a clock that moves by the pauses alone."""
+    now, spent, readings = [100.0], [], []
+
+    def sleep(seconds: float) -> None:
+        now.append(now[-1] + seconds)
+        spent.append(time.process_time())
+        readings.append(sampler.reading_seconds)
+        if len(spent) == 100:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(top_command, "time", types.SimpleNamespace(sleep=sleep, process_time=time.process_time))
+    with pool("fork") as pid:
+        sampler = Sampler(pid, clock=lambda: now[-1])
+        with pytest.raises(KeyboardInterrupt):
+            top_command._print_forever(sampler, 0.1, lambda sample: json.dumps(sample.to_dict()))
+    assert sum(seconds > 0 for seconds in readings[1:]) > 5  # memory and pages were read again, too
+    # The first look is paid for later; a reading may be dearer than what is left, and is owed then.
+    assert spent[-1] - spent[0] <= 0.0105 * (now[-1] - now[0]) + max(readings)
 
 
 def test_figures_that_were_not_read_again_grow_older() -> None:

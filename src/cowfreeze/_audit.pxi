@@ -371,8 +371,9 @@ cdef list _reasons(const cf_record *record):
          "look copied. Keep the Witness open and the thread that made it alive until the workers "
          "have measured."),
         (CF_WHY_SWAP,
-         f"{record.unknown_pages} pages are swapped out, and a swapped page does not tell who owns "
-         "it. Measure with enough memory, or with swap switched off."),
+         f"{record.unknown_pages} pages are swapped out (or the kernel was moving them all the time), "
+         "and such a page does not tell who owns it. Measure with enough memory, or with swap "
+         "switched off."),
         (CF_WHY_KSM,
          "The kernel has merged pages of this process with equal ones (KSM), which hides copies. "
          "Switch merging off: prctl(PR_SET_MEMORY_MERGE, 0) before the fork."),

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 cf_pageset *cf_frozen_pages = NULL;
@@ -130,6 +131,14 @@ file_with(const char *folder, const char *text, size_t length)
 }
 
 static void
+unlink_planted(const char *folder)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/planted", folder);
+    assert(unlink(path) == 0);
+}
+
+static void
 check_maps(const char *folder)
 {
     static const char text[] =
@@ -230,6 +239,91 @@ check_files(const char *folder)
     assert(text[63] == '\0');
 }
 
+/* Entries that change while they are judged: the kernel moves the page. Files
+ * stand for the two page maps. */
+static void
+check_moving(const char *folder)
+{
+    enum { PAGE = 3, SHARED = ZERO_OR_SHARED };
+    static const struct {
+        int first;             /* of this process, at the first reading */
+        int mine, witness;     /* then */
+        int mine_in_a_while, witness_in_a_while;
+        int copied, fresh, unknown;
+        bool waits;
+    } table[] = {
+        /* looked like a copy while the witness's entry was away */
+        {MINE_ALONE, SHARED, SHARED, -1, -1, 0, 0, 0, true},
+        {MINE_ALONE, SWAPPED_OUT, SHARED, SHARED, -1, 0, 0, 0, true},
+        {MINE_ALONE, MINE_ALONE, SWAPPED_OUT, SHARED, SHARED, 0, 0, 0, true},
+        /* comes back, and is a copy or is none */
+        {SWAPPED_OUT, SWAPPED_OUT, SWAPPED_OUT, MINE_ALONE, SHARED, 1, 0, 0, true},
+        {SWAPPED_OUT, SWAPPED_OUT, SHARED, MINE_ALONE, -1, 1, 0, 0, true},
+        {SWAPPED_OUT, SHARED, SHARED, -1, -1, 0, 0, 0, true},
+        /* does not come back: it is swapped out */
+        {SWAPPED_OUT, SWAPPED_OUT, SHARED, -1, -1, 0, 0, 1, true},
+        {MINE_ALONE, MINE_ALONE, SWAPPED_OUT, -1, -1, 0, 0, 1, true},
+        /* in no doubt, so nobody waits */
+        {MINE_ALONE, MINE_ALONE, SHARED, -1, -1, 1, 0, 0, false},
+        {SWAPPED_OUT, SWAPPED_OUT, ABSENT, -1, -1, 0, 1, 0, false},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        uint64_t mine[PAGE + 1] = {0}, theirs[PAGE + 1] = {0};
+        mine[PAGE] = entry(table[i].mine, 0);
+        theirs[PAGE] = entry(table[i].witness, 0);
+        cf_file own = {.fd = file_with(folder, (char *)mine, sizeof(mine))};
+        unlink_planted(folder);
+        cf_witness witness = {
+            .pagemap = {.fd = file_with(folder, (char *)theirs, sizeof(theirs))},
+        };
+        unlink_planted(folder);
+        pid_t child = fork();
+        assert(child >= 0);
+        if (child == 0) {
+            usleep(20000);
+            mine[PAGE] = entry(table[i].mine_in_a_while, 0);
+            theirs[PAGE] = entry(table[i].witness_in_a_while, 0);
+            off_t at = PAGE * sizeof(uint64_t);
+            if (table[i].witness_in_a_while >= 0) {
+                assert(pwrite(witness.pagemap.fd, theirs + PAGE, 8, at) == 8);
+            }
+            if (table[i].mine_in_a_while >= 0) {
+                assert(pwrite(own.fd, mine + PAGE, 8, at) == 8);
+            }
+            _exit(0);
+        }
+        uint64_t work[2][1], first = entry(table[i].first, 0);
+        cf_record record = {0};
+        bool ends = table[i].unknown != 0;  /* half a second is enough then */
+        cf_judge judge = {
+            .record = &record, .pagemap = &own, .witness = &witness,
+            .theirs = work[0], .again = work[1], .page = cf_page_size(),
+            .patience = {.begun = true, .left_ns = ends ? 500000000L : 60000000000L},
+        };
+        long patience = judge.patience.left_ns;
+        cf_mapping mapping = {.area = CF_AREA_ANON};
+        assert(cf_judge_run(&judge, &mapping, PAGE, &first, 1) == 0);
+        if (record.copied != table[i].copied || record.fresh != table[i].fresh ||
+            record.unknown_pages != (uint64_t)table[i].unknown ||
+            (judge.patience.left_ns < patience) != table[i].waits) {
+            printf("moving %zu: %lld copied, %lld new, %llu unknown, %ld ns\n", i,
+                   (long long)record.copied, (long long)record.fresh,
+                   (unsigned long long)record.unknown_pages,
+                   patience - judge.patience.left_ns);
+            assert(false);
+        }
+        assert(waitpid(child, NULL, 0) == child);
+        close(own.fd);
+        close(witness.pagemap.fd);
+    }
+    /* Patience is one for the whole scan. */
+    cf_patience none = {.begun = true};
+    long pause = 0;
+    assert(!cf_patience_wait(&none, &pause) && pause == 0);
+    cf_patience fresh = {0};
+    assert(cf_patience_wait(&fresh, &pause) && fresh.begun && fresh.left_ns > 0);
+}
+
 /* The whole way once, in this process. Under AddressSanitizer this also
  * shows that terabytes of reserved addresses are no obstacle. */
 static void
@@ -301,6 +395,7 @@ main(int argc, char **argv)
     check_verdicts();
     check_maps(argv[1]);
     check_files(argv[1]);
+    check_moving(argv[1]);
     check_scan();
     puts("ok");
     return 0;
