@@ -261,7 +261,7 @@ def compaction() -> Iterator[None]:
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("name", ["simple", "siblings"])
 def test_pages_that_the_kernel_moves(name: str, user: str, compaction: None) -> None:
-    for _ in range(10):
+    for _ in range(4):
         assert_exact(run(name, user))
 
 
