@@ -46,6 +46,21 @@ def test_the_runner_sees_what_freezing_changes(tmp_path: Path) -> None:
     assert "test.test_gc.GCTests.test_is_tracked" in verdicts[0]["new"], printed
 
 
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("test_bool leaked [3, 3, 3] references, sum=9", ["references"]),
+        ("test_bool leaked [3, 3, 3] memory blocks, sum=9", ["memory blocks"]),
+        ("test_bool leaked [0, 0, 1] memory blocks, sum=1 (this is fine)", []),
+    ],
+)
+def test_what_regrtest_calls_a_leak(line: str, kinds: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the runner puts its folder there
+    from cpython import run as runner
+
+    assert list(runner.Run({}, {}, 0, None, f"beginning ...\n{line}\n1 test OK.\n", 0.1).leaks) == kinds
+
+
 @pytest.mark.skipif(not hasattr(sys, "gettotalrefcount"), reason="leaks are counted by debug builds only")
 def test_leaks_are_seen_on_the_frozen_side_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, verdicts, printed = run(tmp_path, "--leaks", "test_bool")
