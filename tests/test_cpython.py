@@ -63,7 +63,7 @@ def test_what_regrtest_calls_a_leak(line: str, kinds: list[str], monkeypatch: py
 
 @pytest.mark.skipif(not hasattr(sys, "gettotalrefcount"), reason="leaks are counted by debug builds only")
 def test_leaks_are_seen_on_the_frozen_side_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, verdicts, printed = run(tmp_path, "--leaks", "test_bool")
+    status, verdicts, printed = run(tmp_path, "--refleaks", "test_bool")
     assert status == 0 and not verdicts[0]["leaks"], printed
     # A package of the same name, whose freeze leaks with each test that runs.
     (tmp_path / "cowfreeze.py").write_text(
@@ -73,6 +73,6 @@ def test_leaks_are_seen_on_the_frozen_side_only(tmp_path: Path, monkeypatch: pyt
         "    unittest.TestCase.setUp = lambda test: kept.append([object()])\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    status, verdicts, printed = run(tmp_path, "--leaks", "test_bool")
+    status, verdicts, printed = run(tmp_path, "--refleaks", "test_bool")
     assert status == 1 and "references" in verdicts[0]["leaks"], printed
     assert "1 files leak on a frozen heap only" in printed

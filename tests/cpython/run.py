@@ -1,13 +1,13 @@
 """CPython's own test suite on a frozen heap, against the same files on an unfrozen one.
 
-    python tests/cpython/run.py [--mode frozen|children] [--leaks] [--jobs N] [--json FILE] [TEST ...]
+    python tests/cpython/run.py [--mode frozen|children] [--refleaks] [--jobs N] [--json FILE] [TEST ...]
 
 Every file runs in a process of its own, twice: plain, then frozen. A test counts as
 
     new failure   passed plain, failed or got lost frozen, and known.py has no reason for it
     known         the same, with a reason
     crash         the frozen process died by a signal or did not end in time, the plain one did not
-    new leak      with --leaks, on a debug build: regrtest's -R finds that each run of the file keeps
+    new leak      with --refleaks, on a debug build: regrtest's -R finds that each run of the file keeps
                   references, memory blocks or descriptors when frozen, and not when plain
 
 What fails plain as well says nothing and is only counted. A new failure is run again, twice: one
@@ -231,12 +231,12 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one file, once (600)")
     parser.add_argument("--skip", action="append", default=[], metavar="TEST", help="leave this file out")
     parser.add_argument("--ignore-known", action="store_true", help="count what known.py excuses as new failures")
-    parser.add_argument("--leaks", action="store_true", help="each file six times, in search of leaks; a debug build")
+    parser.add_argument("--refleaks", action="store_true", help="each file six times, in search of leaks; a debug build")
     parser.add_argument("--json", metavar="FILE", help="also write all verdicts to FILE")
     arguments = parser.parse_args()
-    if arguments.leaks and not hasattr(sys, "gettotalrefcount"):
-        parser.error("--leaks counts references, which only a debug build of CPython does: configure --with-pydebug")
-    options = ["-R", "3:3"] if arguments.leaks else []
+    if arguments.refleaks and not hasattr(sys, "gettotalrefcount"):
+        parser.error("--refleaks counts references, which only a debug build of CPython does: configure --with-pydebug")
+    options = ["-R", "3:3"] if arguments.refleaks else []
     names = arguments.tests or all_files()
     names = [name for name in names if name not in arguments.skip]
     print(f"CPython {platform.python_version()}, {len(names)} files, mode {arguments.mode}", flush=True)
@@ -257,7 +257,7 @@ def main() -> int:
         f"{sum(len(v.unsteady) for v in verdicts)} unsteady, {sum(v.failed_plain for v in verdicts)} fail unfrozen, "
         f"{sum(bool(v.useless) for v in verdicts)} files without a yardstick"
     )
-    if arguments.leaks:
+    if arguments.refleaks:
         print(f"{sum(bool(v.leaks) for v in verdicts)} files leak on a frozen heap only")
     if bad:
         print("look at: " + " ".join(sorted(bad)))
