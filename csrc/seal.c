@@ -57,7 +57,10 @@ blocks_in_pool_of(const void *block)
 }
 
 /* Does the word at the start of a pool count its blocks? Two blocks of the
- * largest class from one pool must differ by one. */
+ * largest class from one pool must differ by one. In a heap that had much
+ * freed, many pools have room for a single block; those are taken until two
+ * in a row come from one pool, at the latest a pool of its own, and all go
+ * back. */
 static bool
 pools_count_blocks(void)
 {
@@ -67,23 +70,28 @@ pools_count_blocks(void)
         return false;
     }
     extra_bytes = strcmp(name, "pymalloc") == 0 ? 0 : 3 * sizeof(size_t);
-    bool counts = false;
-    void *blocks[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < 3 && !counts; i++) {
-        blocks[i] = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
-        if (blocks[i] == NULL) {
+    bool counts = false, decided = false;
+    void **taken = NULL;  /* each block's first word leads to the one before */
+    for (int n = 0; n < MAX_BLOCKS_PER_CLASS && !decided; n++) {
+        void **block = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
+        if (block == NULL) {
             break;
         }
-        unsigned before = blocks_in_pool_of(blocks[i]);
+        *block = taken;
+        taken = block;
+        unsigned before = blocks_in_pool_of(block);
         void *next = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
-        if (next != NULL && ((uintptr_t)next ^ (uintptr_t)blocks[i]) < POOL_SIZE) {
+        if (next != NULL && ((uintptr_t)next ^ (uintptr_t)block) < POOL_SIZE) {
+            decided = true;
             counts = before >= 1 && before <= POOL_SIZE / LARGEST_CLASS
                      && blocks_in_pool_of(next) == before + 1;
         }
         PyObject_Free(next);
     }
-    for (int i = 0; i < 3; i++) {
-        PyObject_Free(blocks[i]);
+    while (taken != NULL) {
+        void **before = *taken;
+        PyObject_Free(taken);
+        taken = before;
     }
     return counts;
 }

@@ -60,6 +60,11 @@ def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:randomly", *options)
 
 
+def run_apart(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
+    """pytest in a process of its own, whose heap has no holes that earlier tests left."""
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", *options)
+
+
 def figures(pytester: pytest.Pytester, *options: str) -> list[dict[str, Any]]:
     """Run with a JSON report and return its measurements."""
     file = Path(pytester.path) / "report.json"

@@ -72,7 +72,7 @@ VALUES = [
     0.0, -1.5, 1e300, 2 - 3j, "", "a", "abc", "\xe9", "\xff" * 3, "日本語", "\U0001f600x", "x" * 1000,
     b"", b"a", b"abc" * 300, bytearray(b"abc"), (), (1,), (1, (2, [3])), [], [1, [2]], {}, {"a": 1},
     {1: "a", (2, (3, "x")): [4], frozenset({5}): 6, None: 7, b"k": 8, 1.5: 9, Number.ONE: 10, int: 11},
-    set(), {1, "a", (2, 3)}, frozenset(), frozenset({1, frozenset({2})}),
+    set(), {1, "a", (2, 3)}, {7, 15}, frozenset(), frozenset({1, frozenset({2})}),
     range(0), range(3, 100, 7), range(10**30, -(10**30), -(10**28)),
     datetime.datetime(2020, 1, 2, 3, 4, 5, 6, fold=1), datetime.datetime(2021, 5, 6, tzinfo=TZ),
     datetime.datetime(2021, 5, 6, tzinfo=datetime.timezone.utc), datetime.date(1, 1, 1),
@@ -83,11 +83,17 @@ VALUES = [
 ]  # fmt: skip
 
 
+def shown(value: Any) -> Any:
+    """repr(), but for the order of a set: elements whose hashes collide may change places in any copy."""
+    return sorted(map(repr, value)) if isinstance(value, (set, frozenset)) else repr(value)
+
+
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{value!r:.20}")
 def test_is_equal_and_of_the_same_type(value: Any) -> None:
     before = repr(value)
     made = clone(value)
-    assert made == value and type(made) is type(value) and repr(made) == before == repr(value)
+    assert made == value and type(made) is type(value) and shown(made) == shown(value)
+    assert repr(value) == before
     assert clone([value, value]) == [value, value]
 
 

@@ -153,6 +153,14 @@ def test_a_sealed_heap_with_another_allocator(allocator: str) -> None:
     assert first == second == parent > 0 and rows == 1000
 
 
+def test_pools_with_one_free_block_are_known_as_pools() -> None:
+    """There, no two blocks in a row come from one pool, and that was taken for another allocator."""
+    result = run_in_child("heap", "pools_with_one_free_block")
+    assert result["pools"] >= 200
+    assert not [note for note in result["notes"] if "PYTHONMALLOC" in note]
+    assert result["sealed"] >= 512 * (result["pools"] - 2)
+
+
 def test_pools_with_living_objects_are_not_given_back() -> None:
     """Where more blocks are free than are sealed, partly used pools are met again by what fills free ones."""
     result = run_in_child("heap", "many_free_blocks")

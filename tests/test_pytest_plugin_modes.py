@@ -14,15 +14,11 @@ from typing import Any
 
 import pytest
 from _plugin_support import CHANGES, DATA, LIGHT, READS, needs_immortal, project
+from _plugin_support import run_apart as run
 
 from cowfreeze._plugin.figures import TOLERANCE
 
 pytest_plugins = ["pytester"]
-
-
-def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
-    """pytest in a process of its own."""
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", *options)
 
 
 def has(module: str) -> bool:
