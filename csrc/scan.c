@@ -59,7 +59,7 @@ scan_block(cf_scan *s, const cf_mapping *mapping, uintptr_t page, size_t count)
             continue;
         }
         if (!cf_page_is_candidate(mapping->area, mine[i], by_pfn)) {
-            i++;  /* a guard page */
+            i++;  /* a guard page, or a file's page on the move */
             continue;
         }
         size_t first = i, last = i;

@@ -174,7 +174,7 @@ def test_forked_trees_are_found_without_a_pid() -> None:
 # --- live
 
 
-def test_live_json_is_one_object_per_line_and_pays_for_each() -> None:
+def test_live_json_is_one_object_per_line() -> None:
     with pool("fork") as pid:
         process = subprocess.Popen(
             [sys.executable, "-m", "cowfreeze", "top", "--json", "--interval", "0.1", "-p", str(pid)],
