@@ -1,7 +1,7 @@
 """Builds cowfreeze._core; everything that pyproject.toml can say stands there.
 
 Environment:
-    COWFREEZE_DEBUG=1      keep the C assertions: invariants are looked at (csrc/holds.h)
+    COWFREEZE_DEBUG=1      keep the C assertions: invariants are looked at (csrc/base/invariants.h)
     COWFREEZE_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer; or names of sanitizers,
                            for example "undefined"
     COWFREEZE_WERROR=1     warnings are errors (CI)
@@ -64,10 +64,10 @@ setup(
     ext_modules=[
         Extension(
             "cowfreeze._core",
-            sources=["src/cowfreeze/_core.pyx", *sorted(str(path) for path in csrc.glob("*.c"))],
+            sources=["src/cowfreeze/_core.pyx", *sorted(str(path) for path in csrc.rglob("*.c"))],
             depends=[
-                *sorted(str(path) for path in csrc.glob("*.h")),
-                *sorted(str(path) for path in Path("src/cowfreeze").glob("*.px[di]")),
+                *sorted(str(path) for path in csrc.rglob("*.h")),
+                *sorted(str(path) for path in Path("src/cowfreeze").rglob("*.px[di]")),
             ],
             include_dirs=["csrc"],
             extra_compile_args=compile_args,

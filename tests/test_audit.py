@@ -208,7 +208,7 @@ def test_no_process_to_be_had() -> None:
 
 
 def test_parent_that_writes_between_the_forks() -> None:
-    """The stated limit L2 of pages.c, and its remedy: if the first half fails, rewrite both."""
+    """The stated limit L2 of judge.c, and its remedy: if the first half fails, rewrite both."""
     limit = run("parent_writes_between_forks")
     assert limit["false_negatives"] == 0
     assert limit["false_positives"] == limit["between"] == 500
@@ -344,8 +344,11 @@ def test_wrong_types(bad: Any) -> None:
 
 
 C_PARTS = (
-    *("mem", "procfile", "maps", "pagemap", "migration", "ksm", "kin"),
-    *("witness", "pages", "scan", "inherited", "audit"),
+    *("base/mem",),
+    *("proc/procfile", "proc/maps", "proc/pagemap"),
+    *("measure/migration",),
+    *("proc/ksm", "proc/descendants"),
+    *("measure/witness", "measure/judge", "measure/scan", "measure/inherited", "measure/audit"),
 )
 
 

@@ -306,6 +306,6 @@ def test_short_repr_runs_no_user_code() -> None:
 
 @pytest.mark.parametrize("flags", [[], SANITIZERS], ids=["plain", "sanitizers"])
 def test_tables_are_found_by_address(tmp_path: Path, flags: list[str]) -> None:
-    program = build(tmp_path / "tables", SCRIPT.with_name("tables.c"), ["tables", "mem"], flags)
+    program = build(tmp_path / "tables", SCRIPT.with_name("tables.c"), ["explain/table_index", "base/mem"], flags)
     done = run_built(program)
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stdout + done.stderr

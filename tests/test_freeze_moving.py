@@ -71,7 +71,7 @@ def test_remap_of_the_whole_heap() -> None:
 
 @needs_immortal
 def test_moved_tables_grow() -> None:
-    """realloc() moves a mapping beyond its file's end: R5 in csrc/remap.c."""
+    """realloc() moves a mapping beyond its file's end: R5 in csrc/move/remap.c."""
     result = run("grows")
     assert result["bytes"] > 8 * MIB
     assert result["worker"] is True and result["parent"] is True

@@ -186,8 +186,8 @@ def test_arguments_of_the_command(rounds: int) -> None:
 
 HARNESS = r"""
 #define _GNU_SOURCE
-#include "maps.h"
-#include "procfile.h"
+#include "proc/maps.h"
+#include "proc/procfile.h"
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -228,7 +228,7 @@ fuzz_stat(const char *text, int field)
 def test_maps_and_stat_in_c(tmp_path: Path, rounds: int) -> None:
     source = tmp_path / "harness.c"
     source.write_text(HARNESS)
-    library = ctypes.CDLL(str(build(tmp_path / "harness.so", source, ("maps", "procfile"), ("-shared", "-fPIC"))))
+    library = ctypes.CDLL(str(build(tmp_path / "harness.so", source, ("proc/maps", "proc/procfile"), ("-shared", "-fPIC"))))
     library.fuzz_maps.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t]
     maps, stat = read("/proc/self/maps"), read("/proc/self/stat")
     assert library.fuzz_maps(maps[: maps.rindex(b"\n") + 1], maps.rindex(b"\n") + 1, 32768) == maps.count(b"\n")

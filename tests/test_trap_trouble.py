@@ -140,8 +140,9 @@ def test_worker_that_raises_under_a_trap() -> None:
 # ---- many threads, in C ---------------------------------------------------------------------
 
 PARTS = (
-    *("trap", "trap_handlers", "trap_pages", "trap_perf", "trap_protect", "trap_record", "trap_signals"),
-    *("mem", "pageset", "maps", "pagemap", "procfile"),
+    *("trap/trap", "trap/handlers", "trap/pages", "trap/perf", "trap/protect", "trap/record", "trap/signals"),
+    *("base/mem", "base/pageset"),
+    *("proc/maps", "proc/pagemap", "proc/procfile"),
 )
 
 

@@ -1,4 +1,4 @@
-# The audit: csrc/witness.c, audit.c and inherited.c for Python. Included by _core.pyx.
+# The audit: csrc/measure/witness.c, audit.c and inherited.c for Python. Included by _core.pyx.
 from libc.errno cimport EINTR, ENOMEM, errno
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strerror
@@ -11,7 +11,7 @@ from posix.unistd cimport getpid, write
 import os
 
 
-cdef extern from "witness.h" nogil:
+cdef extern from "measure/witness.h" nogil:
     ctypedef struct cf_witness:
         pid_t pid
         pid_t owner
@@ -21,11 +21,11 @@ cdef extern from "witness.h" nogil:
     void cf_witness_stop(cf_witness *witness)
 
 
-cdef extern from "inherited.h" nogil:
+cdef extern from "measure/inherited.h" nogil:
     int cf_inherited_pages(const cf_witness *witness, int64_t *pages)
 
 
-cdef extern from "record.h" nogil:
+cdef extern from "measure/record.h" nogil:
     enum:
         CF_AREA_ANON
         CF_AREA_HEAP
@@ -68,7 +68,7 @@ cdef extern from "record.h" nogil:
         uint64_t page_size
 
 
-cdef extern from "audit.h" nogil:
+cdef extern from "measure/audit.h" nogil:
     ctypedef struct cf_audit:
         pid_t pid
 

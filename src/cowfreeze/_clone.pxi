@@ -1,11 +1,15 @@
 """Binding of clone.h: clone, CloneIterator."""
 
 
-cdef extern from "clone.h":
-    ctypedef struct cf_clone_work:
+cdef extern from "copy/copy.h":
+    ctypedef struct cf_copy_work:
         bint keep_keys
-    int cf_clone_init(object enum_type) except -1
-    void cf_clone_work_clear(cf_clone_work *work)
+    int cf_copy_init(object enum_type) except -1
+    void cf_copy_work_clear(cf_copy_work *work)
+
+
+cdef extern from "clone/clone.h":
+    int cf_clone_init() except -1
 
 
 cdef extern from *:
@@ -18,7 +22,7 @@ cdef extern from *:
 
     /* NULL without an exception is the end, which Cython cannot say of an object. */
     static int
-    cf_clone_next(PyObject *root, PyObject *path, Py_ssize_t index, cf_clone_work *work,
+    cf_clone_next(PyObject *root, PyObject *path, Py_ssize_t index, cf_copy_work *work,
                   PyObject **copy)
     {
         bool end;
@@ -27,13 +31,14 @@ cdef extern from *:
     }
     """
     object cf_clone_path(object root, object path)
-    int cf_clone_next(object root, object path, Py_ssize_t index, cf_clone_work *work,
+    int cf_clone_next(object root, object path, Py_ssize_t index, cf_copy_work *work,
                       PyObject **copy) except -1
 
 
 def clone_init(enum_type):
     """Tell clone the type enum.Enum. Once, at import."""
-    cf_clone_init(enum_type)
+    cf_copy_init(enum_type)
+    cf_clone_init()
 
 
 def clone(obj, tuple path not None):
@@ -47,7 +52,7 @@ cdef class CloneIterator:
     cdef object root
     cdef tuple path
     cdef Py_ssize_t index
-    cdef cf_clone_work work
+    cdef cf_copy_work work
 
     def __cinit__(self, root, tuple path not None):
         self.root = root
@@ -55,7 +60,7 @@ cdef class CloneIterator:
         self.work.keep_keys = True
 
     def __dealloc__(self):
-        cf_clone_work_clear(&self.work)
+        cf_copy_work_clear(&self.work)
 
     def __iter__(self):
         return self

@@ -1,12 +1,12 @@
-# The end of a process: csrc/finish.c for Python, and an audit behind everything. Included by _core.pyx.
+# The end of a process: csrc/exit/finish.c for Python, and an audit behind everything. Included by _core.pyx.
 from libc.stdlib cimport atexit as c_atexit
 
 
-cdef extern from "interned.h":
+cdef extern from "exit/interned.h":
     bint cf_interned_find()
 
 
-cdef extern from "finish.h":
+cdef extern from "exit/finish.h":
     ctypedef struct cf_finish_result:
         size_t modules
         size_t dropped
@@ -40,7 +40,7 @@ def note_end() -> None:
 
 
 cdef class ExitHook:
-    """Spares what is frozen when it dies during the interpreter's finalisation (csrc/finish.c).
+    """Spares what is frozen when it dies during the interpreter's finalisation (csrc/exit/finish.c).
 
     It is put where finalisation drops it first. At any other time its death does nothing. With
     MAY_END the process may be ended there, if its exit status is known.

@@ -5,7 +5,7 @@
 
 An ordinary exit of CPython stores None into every global of every module and, from 3.13 on, writes
 to every interned string: pages that the worker shared until then. A frozen value does not die by
-that, so `freeze` arranges that only what is mortal is torn down (csrc/finish.c).
+that, so `freeze` arranges that only what is mortal is torn down (csrc/exit/finish.c).
 """
 
 from __future__ import annotations

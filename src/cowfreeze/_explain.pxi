@@ -8,18 +8,18 @@ cdef extern from "Python.h":
     int PyGC_Disable()
 
 
-cdef extern from "pageset.h":
+cdef extern from "base/pageset.h":
     cf_pageset *cf_pageset_new()
     void cf_pageset_free(cf_pageset *pages)
     int cf_pageset_add(cf_pageset *pages, uintptr_t start, uintptr_t end)
 
 
-cdef extern from "mem.h":
+cdef extern from "base/mem.h":
     void *cf_mem_reserve(size_t size)
     void cf_mem_unmap(void *block, size_t size)
 
 
-cdef extern from "owners.h":
+cdef extern from "explain/object_index.h":
     enum:
         CF_FROM_ROOT
         CF_FROM_COLLECTOR
@@ -35,7 +35,7 @@ cdef extern from "owners.h":
     void cf_owners_clear(cf_owners *owners)
 
 
-cdef extern from "places.h":
+cdef extern from "explain/other_memory.h":
     ctypedef struct cf_places:
         pass
     int cf_places_begin(cf_places *places, cf_owners *owners, const cf_witness *witness, int memory)
@@ -43,23 +43,23 @@ cdef extern from "places.h":
     void cf_places_rewind(cf_places *places)
 
 
-cdef extern from "snapshot.h":
+cdef extern from "proc/memory.h":
     ctypedef struct cf_snapshot:
         int fd
 
 
-cdef extern from "blocks.h":
+cdef extern from "allocators/blocks_at_fork.h":
     uintptr_t CF_POOL_SIZE
     bint cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena)
 
 
-cdef extern from "fields.h":
+cdef extern from "explain/fields.h":
     ctypedef enum cf_field:
         pass
     const char *cf_field_name(cf_field field)
 
 
-cdef extern from "explain.h":
+cdef extern from "explain/explain.h":
     enum:
         CF_EXAMPLES
         CF_CHANGED
@@ -117,7 +117,7 @@ cdef extern from "explain.h":
                               size_t *positions)
 
 
-cdef extern from "compat.h":
+cdef extern from "cpython/compat.h":
     ptrdiff_t CF_CODE_BYTECODE
 
 
@@ -425,6 +425,6 @@ cdef int _append_name(PyObject *name, void *names) noexcept:
     return 0
 
 
-cdef extern from "edges.h":
+cdef extern from "objects/edges.h":
     size_t cf_attribute_room(PyTypeObject *type)
     int cf_attribute_names(PyTypeObject *type, int (*visit)(PyObject *, void *) noexcept, void *arg)

@@ -1,16 +1,16 @@
-"""Binding of cowfreeze.h: freeze, is_frozen."""
+"""Binding of freeze.h: freeze, is_frozen."""
 
 from libc.stdint cimport uint8_t
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdlib cimport calloc, free
 
 
-cdef extern from "mem.h":
+cdef extern from "base/mem.h":
     void cf_mem_fail_at(long n)
     size_t cf_mem_mapped()
 
 
-cdef extern from "pageset.h":
+cdef extern from "base/pageset.h":
     ctypedef struct cf_pageset:
         pass
     cf_pageset *cf_frozen_pages
@@ -19,23 +19,23 @@ cdef extern from "pageset.h":
     size_t cf_page_size()
 
 
-cdef extern from "packed.h":
+cdef extern from "objects/packed_memory.h":
     bint cf_packed_contains(size_t address)
     size_t cf_packed_bytes()
 
 
-cdef extern from "compat.h":
+cdef extern from "cpython/compat.h":
     void *PyInterpreterState_Get()
     void *PyInterpreterState_Main()
 
 
-cdef extern from "policy.h":
+cdef extern from "objects/type_info.h":
     ctypedef enum cf_decision:
         pass
     const char *cf_decision_name(cf_decision decision)
 
 
-cdef extern from "layout.h":
+cdef extern from "cpython/layout.h":
     int cf_layout_add_hidden(object sample, PyObject **values, int n) except -1
     int cf_layout_add_ndarray(object array, object view, object dtype, object marker)
     void cf_layout_add_records(object records, object numbers)
@@ -43,7 +43,7 @@ cdef extern from "layout.h":
     void cf_layout_set_decimal(object decimal)
 
 
-cdef extern from "live.h":
+cdef extern from "freeze/running_code.h":
     ctypedef struct cf_opcodes:
         bint known
         uint8_t load_const
@@ -56,7 +56,7 @@ cdef extern from "live.h":
     cf_opcodes cf_opcode
 
 
-cdef extern from "relocate.h":
+cdef extern from "freeze/relocate_code.h":
     void cf_relocate_set_opcodes(int resume, int resume_check)
     size_t cf_relocate_mark()
     void cf_relocate_forget()
@@ -71,7 +71,7 @@ cdef extern from *:
         cf_n_decisions_value
 
 
-cdef extern from "cowfreeze.h":
+cdef extern from "freeze/freeze.h":
     bint CF_HAS_IMMORTAL
     bint CF_HAS_LOAD_CONST_MORTAL
     bint CF_TUPLE_CACHES_HASH

@@ -1,6 +1,6 @@
-"""Binding of remap.h and collapse.h: memory of frozen objects, moved for cheaper forks."""
+"""Binding of remap.h and huge_pages.h: memory of frozen objects, moved for cheaper forks."""
 
-cdef extern from "spans.h":
+cdef extern from "move/frozen_spans.h":
     ctypedef enum cf_move_why:
         CF_MOVE_DONE
         CF_MOVE_NOTHING
@@ -24,14 +24,14 @@ cdef extern from "spans.h":
         double seconds
 
 
-cdef extern from "remap.h":
+cdef extern from "move/remap.h":
     bint cf_remap_check(cf_moved *moved)
     void cf_remap(cf_moved *moved)
     size_t cf_remap_total()
     void cf_remap_fail_at(long n)
 
 
-cdef extern from "collapse.h":
+cdef extern from "move/huge_pages.h":
     bint cf_collapse_check(cf_moved *moved)
     void cf_collapse(cf_moved *moved)
 

@@ -1,7 +1,7 @@
-"""Binding of owners.h for a process that asks about its own memory. After _explain.pxi."""
+"""Binding of object_index.h for a process that asks about its own memory. After _explain.pxi."""
 
 
-cdef extern from "owners.h":
+cdef extern from "explain/object_index.h":
     ctypedef struct cf_owner:
         PyObject *op
         int part
@@ -9,7 +9,7 @@ cdef extern from "owners.h":
     bint cf_owners_find(cf_owners *owners, uintptr_t address, cf_owner *owner)
 
 
-cdef extern from "fields.h":
+cdef extern from "explain/fields.h":
     cf_field cf_field_of(const cf_owner *owner)
 
 

@@ -1,7 +1,7 @@
 """Binding of pack.h: pack, is_packed."""
 
 
-cdef extern from "pack.h":
+cdef extern from "pack/pack.h":
     ctypedef struct cf_pack_outcome:
         size_t objects
         size_t header_bytes

@@ -1,11 +1,11 @@
 """Binding of trap.h: who writes a watched page first."""
 
-cdef extern from "trap_frames.h":
+cdef extern from "trap/stack.h":
     int cf_trap_frames_init() except -1
     bint cf_trap_frames_known()
 
 
-cdef extern from "trap_record.h":
+cdef extern from "trap/record.h":
     enum:
         CF_TRAP_NONE
         CF_TRAP_PERF
@@ -58,7 +58,7 @@ cdef extern from "trap_record.h":
     void cf_trap_buffer_free(cf_trap_buffer *buffer)
 
 
-cdef extern from "trap.h":
+cdef extern from "trap/trap.h":
     enum:
         CF_TRAP_USES_PERF
         CF_TRAP_ASKED

@@ -8,7 +8,7 @@
      word      0x7f32c0a41270   was 0x2
      owner     list, list contents: config['hosts'], found afterwards
 
-The C part notes writes in a signal handler (csrc/trap.c); everything here comes after the end
+The C part notes writes in a signal handler (csrc/trap/trap.c); everything here comes after the end
 of the block. Owners are looked for in this process as it is then, so what was freed within the
 block has none.
 """

@@ -4,12 +4,12 @@
  * guard pages), maps lines that no kernel writes, and small files.
  */
 #define _GNU_SOURCE
-#include "audit.h"
-#include "inherited.h"
-#include "ksm.h"
-#include "mem.h"
-#include "pages.h"
-#include "pageset.h"
+#include "measure/audit.h"
+#include "measure/inherited.h"
+#include "proc/ksm.h"
+#include "base/mem.h"
+#include "measure/judge.h"
+#include "base/pageset.h"
 
 #include <assert.h>
 #include <errno.h>

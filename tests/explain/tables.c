@@ -1,7 +1,7 @@
-/* tables.c - csrc/tables.c against qsort() and a search of all, without Python. */
-#include "tables.h"
+/* tables.c - csrc/explain/table_index.c against qsort() and a search of all, without Python. */
+#include "explain/table_index.h"
 
-#include "mem.h"
+#include "base/mem.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -10,8 +10,8 @@
  * Usage: threads perf|mprotect whole|both ROUNDS. Prints "ok" or "no perf"; anything else is a failure.
  */
 #define _GNU_SOURCE
-#include "trap.h"
-#include "trap_frames.h"
+#include "trap/trap.h"
+#include "trap/stack.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -1,0 +1,349 @@
+/* freeze.c - the phases of a freeze, and their order.
+ *
+ *   collect   a full collection                       may run Python code, may fail
+ *   reserve   all the memory that the rest can need   may fail
+ *   ------------------------------------------------- from here nothing can fail
+ *   walk      find, warm, mark and untrack (walk.c)   each object is read once
+ *   live      references and code alive right now (running_code.c)
+ *   relocate  hot code objects into one region (relocate_code.c), if asked to
+ *   seal      gc.freeze(), shared keys (shared_keys.c), allocator pools (seal_pymalloc.c),
+ *             malloc's heap (seal_malloc.c)
+ *
+ * Invariants:
+ *   I1  no object is written before everything that can fail is over. So a
+ *       freeze that raises has changed nothing.
+ *   I2  no Python code runs from the walk to the end of seal, and no object
+ *       that outlives its statement is allocated: a borrowed pointer stays
+ *       valid because nobody can drop it.
+ *   I3  an object that is frozen already is not written again, except for a
+ *       hash or version tag that it still lacks.
+ *   I4  what is marked is untracked, so that neither a collection nor a dying
+ *       neighbour in the collector's list writes its header. What must be found
+ *       again is remembered (running_code.c).
+ */
+#include "freeze/freeze.h"
+
+#include "allocators/seal_malloc.h"
+#include "freeze/shared_keys.h"
+#include "cpython/layout.h"
+#include "freeze/running_code.h"
+#include "base/mem.h"
+#include "freeze/relocate_code.h"
+#include "allocators/seal_pymalloc.h"
+#include "freeze/walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static PyObject *gc_freeze_function;
+static PyObject *gc_unfreeze_function;
+static PyObject *gc_get_freeze_count_function;
+static PyObject *gc_get_objects_function;
+
+static double
+now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+int
+cf_init(void)
+{
+    PyObject *gc = PyImport_ImportModule("gc");
+    if (gc == NULL) {
+        return -1;
+    }
+    gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
+    gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
+    gc_get_freeze_count_function = PyObject_GetAttrString(gc, "get_freeze_count");
+    gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
+    Py_DECREF(gc);
+    if (gc_freeze_function == NULL || gc_unfreeze_function == NULL
+        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL) {
+        return -1;
+    }
+    return cf_layout_init() < 0 ? -1 : cf_keys_init();
+}
+
+size_t
+cf_other_threads(void)
+{
+    size_t n = 0;
+    PyThreadState *tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; tstate != NULL; tstate = PyThreadState_Next(tstate)) {
+        n += tstate != PyThreadState_Get();
+    }
+    return n;
+}
+
+void
+cf_outcome_clear(cf_outcome *outcome)
+{
+    cf_mem_unmap(outcome->types, outcome->types_mapped);
+    memset(outcome, 0, sizeof(*outcome));
+}
+
+/* -- collect ------------------------------------------------------------- */
+
+static int
+call(PyObject *function)
+{
+    PyObject *result = PyObject_CallNoArgs(function);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A full collection, so that garbage is not made immortal and free lists are
+ * empty. PyGC_Collect does nothing while the collector is disabled. */
+static void
+collect(void)
+{
+    int was_enabled = PyGC_Enable();
+    PyGC_Collect();
+    if (!was_enabled) {
+        PyGC_Disable();
+    }
+}
+
+/* Bring back what gc.freeze() put away earlier, where it would be hidden from
+ * the walk. *HAPPENED says that seal has to put it away again. */
+static int
+show_permanent(bool *happened)
+{
+    *happened = false;
+#if CF_PERMANENT_IS_HIDDEN
+    PyObject *count = PyObject_CallNoArgs(gc_get_freeze_count_function);
+    if (count == NULL) {
+        return -1;
+    }
+    *happened = PyLong_AsLong(count) != 0;
+    Py_DECREF(count);
+    if (*happened) {
+        return call(gc_unfreeze_function);
+    }
+#endif
+    return 0;
+}
+
+/* -- walk ---------------------------------------------------------------- */
+
+/* ALL: the list of gc.get_objects() where the collector cannot be visited. */
+static void
+walk(cf_plan *plan, PyObject *roots, PyObject *all)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(roots); i++) {
+        cf_walk_from(plan, PyTuple_GET_ITEM(roots, i));
+    }
+    if (plan->whole_heap) {
+        if (all != NULL) {
+            cf_walk_list(plan, all);
+        }
+        else {
+            cf_walk_collector(plan);
+        }
+        PyObject *modules = PyImport_GetModuleDict();
+        PyObject *builtins = PyEval_GetBuiltins();
+        if (modules != NULL) {
+            cf_walk_from(plan, modules);
+        }
+        if (builtins != NULL) {
+            cf_walk_from(plan, builtins);
+        }
+        cf_walk_left_over(plan, all);
+    }
+    cf_walk_finish(plan);
+    /* A type's tp_traverse may leave an exception behind, which nobody may see:
+     * the freeze has happened. */
+    PyErr_Clear();
+}
+
+/* -- reserve ------------------------------------------------------------- */
+
+static int
+reserve(cf_plan *plan, cf_pageset **pages, cf_outcome *outcome, cf_relocation *relocation,
+        bool relocate)
+{
+    if (cf_plan_reserve(plan) < 0 || cf_live_reserve() < 0
+        || (relocate && cf_relocate_reserve(relocation) < 0)) {
+        return -1;
+    }
+    size_t regions = plan->n_regions;
+    *pages = cf_pageset_new();
+    if (*pages == NULL || cf_pageset_reserve_regions(*pages, regions) < 0) {
+        return -1;
+    }
+    if (cf_frozen_pages == NULL) {
+        cf_frozen_pages = cf_pageset_new();
+    }
+    if (cf_frozen_pages == NULL
+        || cf_pageset_reserve_regions(cf_frozen_pages, regions) < 0) {
+        return -1;
+    }
+    outcome->types_mapped = CF_MAX_TYPES * sizeof(cf_type_count);
+    outcome->types = cf_mem_reserve(outcome->types_mapped);
+    return outcome->types == NULL ? -1 : 0;
+}
+
+/* -- outcome ------------------------------------------------------------- */
+
+static int
+by_falling_bytes(const void *a, const void *b)
+{
+    size_t x = ((const cf_type_count *)a)->bytes;
+    size_t y = ((const cf_type_count *)b)->bytes;
+    return (x < y) - (x > y);
+}
+
+static void
+count(const cf_plan *plan, cf_outcome *outcome)
+{
+    memcpy(outcome->skipped, plan->skipped_by, sizeof(outcome->skipped));
+    outcome->unwarmed = plan->unwarmed;
+    outcome->records = plan->records;
+    for (size_t i = 0; i < plan->n_infos; i++) {
+        const cf_typeinfo *info = &plan->infos[i];
+        if (info->count > 0) {
+            outcome->objects += info->count;
+            outcome->bytes += info->bytes;
+            outcome->types[outcome->n_types++] =
+                (cf_type_count){info->type, info->count, info->bytes};
+        }
+    }
+    qsort(outcome->types, outcome->n_types, sizeof(cf_type_count), by_falling_bytes);
+}
+
+/* -- seal ---------------------------------------------------------------- */
+
+/* gc.freeze() takes no arguments and allocates nothing: it cannot fail. An
+ * exception that is on its way is kept. */
+static void
+put_away(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (call(gc_freeze_function) < 0) {
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+static void
+seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
+     cf_outcome *outcome)
+{
+    if (request->gc_freeze) {
+        put_away();
+    }
+    if (request->seal) {
+        if (plan->whole_heap) {
+            outcome->stopped_counters = cf_keys_stop(&plan->types);
+        }
+        /* Pools first: a new arena may take from malloc. */
+        cf_seal_result sealed;
+        cf_seal_pools(&sealed, plan->whole_heap);
+        outcome->sealed_blocks = sealed.blocks;
+        outcome->sealed_bytes = sealed.bytes;
+        outcome->returned_bytes = sealed.returned;
+        outcome->pools_known = sealed.pools_known;
+        cf_chunks_result chunks;
+        cf_chunks_seal(&chunks);
+        outcome->sealed_chunks = chunks.blocks;
+        outcome->sealed_chunk_bytes = chunks.bytes;
+        outcome->chunks_why = chunks.why;
+    }
+    cf_seal_huge_pages(pages);
+}
+
+/* -- all of it ----------------------------------------------------------- */
+
+int
+cf_freeze(const cf_request *request, cf_outcome *outcome)
+{
+    int ret = -1;
+    cf_plan plan = {0};
+    cf_relocation relocation = {0};
+    cf_pageset *pages = NULL;
+    PyObject *all = NULL;
+    memset(outcome, 0, sizeof(*outcome));
+    outcome->frames_known = !CF_HAS_STACKREFS || cf_layout.frames;
+    outcome->shared_keys_known = !CF_HAS_SHARED_KEYS || cf_layout.shared_keys;
+    outcome->counters_known = !CF_HAS_IMMORTAL || cf_keys_known();
+    bool whole_heap = PyTuple_GET_SIZE(request->roots) == 0;
+    bool relocate = CF_HAS_RELOCATION && request->relocate && whole_heap && !request->dry_run;
+    bool unfroze = false;
+
+    double start = now();
+    if (CF_HAS_IMMORTAL && !request->dry_run) {
+        /* The method cache holds the only reference to some names (of getattr(module,
+         * computed_name)); each that dies in a worker opens a full pool. Before 3.12 this
+         * would also take all version tags away. */
+        (void)PyType_ClearCache();
+    }
+    if (request->collect) {
+        collect();
+    }
+    outcome->seconds_collect = now() - start;
+
+    start = now();
+    if (reserve(&plan, &pages, outcome, &relocation, relocate) < 0) {
+        cf_outcome_clear(outcome);
+        PyErr_SetString(PyExc_MemoryError,
+                        "cowfreeze.freeze() could not reserve address space for its book-keeping "
+                        "(about two thirds of what the process has mapped); nothing was changed. Raise "
+                        "the limit on address space (ulimit -v), or free memory");
+        goto done;
+    }
+    if (whole_heap && show_permanent(&unfroze) < 0) {
+        goto done;
+    }
+    if (whole_heap && !CF_HAS_GC_VISIT) {
+        all = PyObject_CallNoArgs(gc_get_objects_function);
+        if (all == NULL) {
+            goto done;
+        }
+    }
+    plan.whole_heap = whole_heap;
+    plan.dry_run = request->dry_run;
+    plan.relocate = relocate;
+    plan.remember_functions = CF_HAS_LOAD_CONST_MORTAL && !whole_heap;
+    plan.skip = request->skip;
+    cf_plan_exclude(&plan, request->own[0]);
+    cf_plan_exclude(&plan, request->own[1]);
+
+    /* From here on nothing can fail. */
+    walk(&plan, request->roots, all);
+    cf_plan_pages(&plan, pages);
+    outcome->pages = cf_pageset_count(pages);
+    count(&plan, outcome);
+    outcome->seconds_walk = now() - start;
+    if (!request->dry_run) {
+        start = now();
+        cf_pageset_merge(cf_frozen_pages, pages);
+        outcome->tagged_references = cf_live_tag_references();
+        outcome->patched_constants =
+            cf_live_patch_constants(&plan.codes, &outcome->unreadable_codes);
+        if (relocate) {
+            cf_relocate(&relocation, &plan.codes, &plan.functions);
+            outcome->relocated_codes = relocation.moved;
+            outcome->relocated_bytes = relocation.used;
+            outcome->unmoved_codes = relocation.left;
+        }
+        seal(request, &plan, pages, outcome);
+        outcome->seconds_seal = now() - start;
+    }
+    outcome->peak_extra_bytes = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
+    ret = 0;
+
+done:
+    if (unfroze) {
+        put_away();
+    }
+    Py_XDECREF(all);
+    cf_relocate_clear(&relocation);
+    cf_pageset_free(pages);
+    cf_plan_clear(&plan);
+    return ret;
+}

@@ -1,0 +1,271 @@
+/* leaves.c - values of a few fields: ranges, dates and times, Decimal.
+ *
+ *   range      [ header | start* | stop* | step* | length* ]
+ *   date       [ header | hash | 0 | 4 bytes ]
+ *   datetime   [ header | hash | aware | 10 bytes | fold ][ time zone* if aware ]
+ *   timezone   [ header | offset* | name* or NULL ]          timezone.utc: by reference
+ *   Decimal    [ header | hash | sign, exponent, digits, length, room | words* | 4 words ]
+ *                                                                       `- ^ or, if more, behind it
+ *
+ * An image of the copy is put together on the C stack, its references replaced
+ * by packed ones; then it is stored, unless an equal one was stored before.
+ *
+ * The hash of an aware datetime asks its time zone. That is C code if the zone
+ * is a datetime.timezone or zoneinfo.ZoneInfo of C; any other may be Python code
+ * (P2), and then a reader fills the hash in. On 3.10 and 3.11 all processes see
+ * it, which is right: it is the same in all.
+ *
+ * No layout is believed: datetime.h declares its types; the others are compared
+ * with a probe or with what their fields must be, and refused if they differ.
+ */
+#include "pack/pack.h"
+
+#include <datetime.h>
+#include <string.h>
+#include <structmember.h>
+
+int
+cf_pack_scalars_init(void)
+{
+    PyDateTime_IMPORT;
+    return PyDateTimeAPI == NULL ? -1 : 0;
+}
+
+PyObject *
+cf_pack_part(cf_packer *p, PyObject *op)
+{
+    cf_copy_kind kind = cf_pack_kind_of(op);
+    if (kind == CF_COPY_REFUSED || kind > CF_COPY_LEAF) {
+        p->work.refused = op;
+        return NULL;
+    }
+    return cf_pack_leaf(p, op, kind);
+}
+
+/* -- range --------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *parts[4];
+} range_image;
+
+static bool
+range_is_known(void)
+{
+    size_t found = 0;
+    for (PyMemberDef *m = PyRange_Type.tp_members; m != NULL && m->name != NULL; m++) {
+        found += m->offset == (Py_ssize_t)(sizeof(PyObject) + found * sizeof(PyObject *));
+    }
+    return found == 3 && PyRange_Type.tp_basicsize == sizeof(range_image);
+}
+
+static PyObject *
+pack_range(cf_packer *p, PyObject *op)
+{
+    range_image image = *(range_image *)op;
+    if (!range_is_known()) {
+        p->work.refused = op;
+        return NULL;
+    }
+    for (int i = 0; i < 4; i++) {
+        image.parts[i] = cf_pack_part(p, image.parts[i]);
+        if (image.parts[i] == NULL) {
+            return NULL;
+        }
+    }
+    return cf_pack_find_or_store(p, (PyObject *)&image, CF_COPY_RANGE);
+}
+
+/* -- datetime ------------------------------------------------------------ */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *offset;
+    PyObject *name; /* or NULL */
+} timezone_image;
+
+bool
+cf_pack_is_timezone(PyObject *op)
+{
+    PyObject *utc = PyDateTime_TimeZone_UTC;
+    if (Py_TYPE(op) != Py_TYPE(utc) || op == utc) {
+        return false;
+    }
+    static int known = -1;
+    if (known < 0) {
+        PyObject *delta = PyDelta_FromDSU(0, 5 * 3600 + 17 * 60, 0);
+        PyObject *name = PyUnicode_FromString("cowfreeze probe");
+        PyObject *zone = delta != NULL && name != NULL
+                             ? PyTimeZone_FromOffsetAndName(delta, name) : NULL;
+        known = zone != NULL && Py_TYPE(zone)->tp_basicsize == sizeof(timezone_image)
+                && ((timezone_image *)zone)->offset == delta
+                && ((timezone_image *)zone)->name == name;
+        Py_XDECREF(zone);
+        Py_XDECREF(name);
+        Py_XDECREF(delta);
+        PyErr_Clear();
+    }
+    return known;
+}
+
+static PyObject *
+pack_timezone(cf_packer *p, PyObject *op)
+{
+    timezone_image image = *(timezone_image *)op;
+    image.offset = cf_pack_part(p, image.offset);
+    if (image.offset != NULL && image.name != NULL) {
+        image.name = cf_pack_part(p, image.name);
+        if (image.name == NULL) {
+            return NULL;
+        }
+    }
+    return image.offset != NULL
+               ? cf_pack_find_or_store(p, (PyObject *)&image, CF_COPY_TIMEZONE) : NULL;
+}
+
+/* The time zone of a time or datetime; NULL: it has none. */
+static PyObject **
+zone_of(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (type == PyDateTimeAPI->DateTimeType) {
+        PyDateTime_DateTime *moment = (PyDateTime_DateTime *)op;
+        return moment->hastzinfo ? &moment->tzinfo : NULL;
+    }
+    if (type == PyDateTimeAPI->TimeType) {
+        PyDateTime_Time *time = (PyDateTime_Time *)op;
+        return time->hastzinfo ? &time->tzinfo : NULL;
+    }
+    return NULL;
+}
+
+size_t
+cf_pack_datetime_size(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (zone_of(op) != NULL || type == PyDateTimeAPI->DeltaType) {
+        return (size_t)type->tp_basicsize;
+    }
+    return type == PyDateTimeAPI->DateTimeType ? sizeof(_PyDateTime_BaseDateTime)
+           : type == PyDateTimeAPI->TimeType   ? sizeof(_PyDateTime_BaseTime)
+                                               : sizeof(PyDateTime_Date);
+}
+
+static PyObject *
+pack_datetime(cf_packer *p, PyObject *op)
+{
+    PyDateTime_DateTime image; /* the largest of the four */
+    memset(&image, 0, sizeof(image));
+    memcpy(&image, op, cf_pack_datetime_size(op));
+    image.hashcode = -1;
+    PyObject **zone = zone_of((PyObject *)&image);
+    if (zone != NULL) {
+        *zone = cf_pack_part(p, *zone);
+        if (*zone == NULL) {
+            return NULL;
+        }
+    }
+    PyObject *copy = cf_pack_find_or_store(p, (PyObject *)&image, CF_COPY_DATETIME);
+    if (copy == NULL || ((PyDateTime_Date *)copy)->hashcode != -1) {
+        return copy;
+    }
+    if (zone == NULL || Py_TYPE(*zone) == Py_TYPE(PyDateTime_TimeZone_UTC)
+        || strcmp(Py_TYPE(*zone)->tp_name, "zoneinfo.ZoneInfo") == 0) {
+        (void)PyObject_Hash(copy);
+        PyErr_Clear();
+    }
+    return copy;
+}
+
+/* -- Decimal ------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    Py_hash_t hash;
+    uint8_t flags;
+    Py_ssize_t exponent, digits, length, room;
+    uint64_t *words;
+    uint64_t own[4];
+} decimal_image;
+
+#define DIGITS_PER_WORD 19
+#define SIGN_AND_KIND 0x0F /* sign, infinity, NaN, signalling NaN */
+#define NOT_TO_FREE 0x30   /* MPD_STATIC | MPD_STATIC_DATA */
+
+static bool
+decimal_is_known(PyObject *op)
+{
+    const decimal_image *d = (const decimal_image *)op;
+    return Py_TYPE(op)->tp_basicsize == sizeof(decimal_image) && d->digits >= 0
+           && d->length == (d->digits + DIGITS_PER_WORD - 1) / DIGITS_PER_WORD
+           && d->room >= d->length && (d->words != d->own ? d->words != NULL : d->room == 4);
+}
+
+static bool
+same_decimal(PyObject *stored, const decimal_image *mine)
+{
+    const decimal_image *d = (const decimal_image *)stored;
+    return Py_TYPE(stored) == Py_TYPE((PyObject *)mine) && d->flags == mine->flags
+           && d->exponent == mine->exponent && d->digits == mine->digits
+           && memcmp(d->words, mine->words, (size_t)d->length * sizeof(uint64_t)) == 0;
+}
+
+static PyObject *
+pack_decimal(cf_packer *p, PyObject *op)
+{
+    if (!decimal_is_known(op)) {
+        p->work.refused = op;
+        return NULL;
+    }
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) && cf_pack_refer(p, (PyObject *)type) == NULL) {
+        return NULL;
+    }
+    decimal_image image = *(decimal_image *)op;
+    size_t words = (size_t)image.length * sizeof(uint64_t);
+    image.flags = (image.flags & SIGN_AND_KIND) | NOT_TO_FREE;
+    uint64_t hash = (uint64_t)image.exponent * UINT64_C(0x9E3779B97F4A7C15) + image.flags;
+    for (Py_ssize_t i = 0; i < image.length; i++) {
+        hash = (hash ^ image.words[i]) * UINT64_C(0x9E3779B97F4A7C15);
+    }
+    hash ^= hash >> 32;
+    cf_pack_value *place = &p->values[hash % CF_PACK_VALUES];
+    if (place->op != NULL && place->hash == hash && same_decimal(place->op, &image)) {
+        p->outcome->references++;
+        return place->op;
+    }
+    size_t behind = words > sizeof(image.own) ? words : 0;
+    PyObject *copy = cf_pack_object(p, type, sizeof(decimal_image) + behind, false);
+    if (copy == NULL) {
+        return NULL;
+    }
+    decimal_image *made = (decimal_image *)copy;
+    made->hash = -1;
+    made->flags = image.flags;
+    made->exponent = image.exponent;
+    made->digits = image.digits;
+    made->length = image.length;
+    made->words = behind > 0 ? (uint64_t *)(made + 1) : made->own;
+    made->room = behind > 0 ? image.length : 4;
+    memcpy(made->words, image.words, words);
+    (void)PyObject_Hash(copy); /* a signalling NaN has none */
+    PyErr_Clear();
+    p->outcome->source_bytes += sizeof(decimal_image) + behind;
+    *place = (cf_pack_value){copy, hash};
+    return copy;
+}
+
+PyObject *
+cf_pack_scalar(cf_packer *p, PyObject *op, cf_copy_kind kind)
+{
+    switch (kind) {
+    case CF_COPY_RANGE:
+        return pack_range(p, op);
+    case CF_COPY_DATETIME:
+        return pack_datetime(p, op);
+    case CF_COPY_TIMEZONE:
+        return pack_timezone(p, op);
+    default:
+        return pack_decimal(p, op);
+    }
+}
