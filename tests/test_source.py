@@ -73,6 +73,49 @@ def test_includes_point_downwards(path: Path) -> None:
         assert other == room or other in below, f"{name(path)} includes {header}, which is not below it"
 
 
+def parts_of_c() -> dict[str, str]:
+    """Each C file and the header of its name as one part: its text without comments and strings."""
+    parts: dict[str, str] = {}
+    for path in sources("csrc", patterns=("*.c", "*.h")):
+        text = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(), flags=re.S)
+        part = str(path.relative_to(CSRC).with_suffix(""))
+        parts[part] = parts.get(part, "") + text
+    return parts
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """A circle of ARROWS, or nothing: parts that only point to parts without arrows are taken away until none is."""
+    left = dict(arrows)
+    while free := [part for part, to in left.items() if not to & left.keys() - {part}]:
+        for part in free:
+            del left[part]
+    return sorted(left)
+
+
+def test_no_circle_of_includes_between_c_files() -> None:
+    arrows = {
+        part: {str(Path(header).with_suffix("")) for header in re.findall(r'#\s*include\s+"([^"]+)"', text)}
+        for part, text in parts_of_c().items()
+    }
+    assert arrows["pack/pack"] > {"pack/store", "pack/graph"}
+    assert not circle(arrows)
+
+
+def test_no_circle_of_calls_between_c_files() -> None:
+    """A file calls what lies below it. (What is handed over as a pointer to a function is no call.)"""
+    parts = parts_of_c()
+    home = {name: part for part, text in parts.items() for name in re.findall(r"^(cf_\w+)\(", text, re.M)}
+    arrows = {
+        part: {home[name] for name in re.findall(r"\b(cf_\w+)\s*\(", text) if name in home} for part, text in parts.items()
+    }
+    assert "pack/values" in arrows["pack/leaves"]
+    assert not circle(arrows)
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"e"}}) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("room", WITHOUT_PYTHON)
 def test_does_without_python_h(room: str) -> None:
     """Not even through another header."""

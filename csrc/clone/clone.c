@@ -19,6 +19,8 @@
  *   C3  no recursion: depth costs work memory, not C stack.
  *   C4  an object whose count is 1 is met once; all others are in the memo, and
  *       the root, which may be referred to by the interpreter's stack alone.
+ *
+ * pack/graph.c is its twin, on purpose: see there. Who mends one looks at the other.
  */
 #include "clone/clone.h"
 

@@ -12,17 +12,13 @@
  * is met, and is called like any other. That runs C code only (P2): the type is
  * exact, and elements that are objects are refused.
  */
-#include "pack/pack.h"
+#include "pack/arrays.h"
+
+#include "pack/outside.h"
 
 #include <string.h>
 
 #define ALIGNMENT 64
-
-bool
-cf_pack_is_array(PyObject *op)
-{
-    return strcmp(Py_TYPE(op)->tp_name, "numpy.ndarray") == 0;
-}
 
 /* A number or bool of an attribute; -1 with an exception. */
 static Py_ssize_t

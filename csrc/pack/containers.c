@@ -1,4 +1,4 @@
-/* containers.c - lists and tuples of packed data, and the repair of headers.
+/* containers.c - lists and tuples of packed data.
  *
  *   list     [ count, type | size | items* | allocated: 0 ]      items: a table
  *   tuple    [ gc 16 x 0 ][ count, type | size | hash (3.14) | items ]
@@ -7,16 +7,13 @@
  *
  * P6: C code that resizes a list goes to realloc() with a pointer that is not
  * malloc's, and aborts before it has written the header. What C code can still
- * do to a header in shared memory before it dies is undone from the guards.
+ * do to a header in shared memory before it dies is undone from the guards (pack.c).
  */
-#include "pack/pack.h"
+#include "pack/containers.h"
 
-#include "objects/packed_memory.h"
 #include "objects/packed_types.h"
-
-#include <string.h>
-
-/* -- containers ---------------------------------------------------------- */
+#include "pack/kinds.h"
+#include "pack/outside.h"
 
 PyObject *
 cf_pack_list(cf_packer *p, PyObject *src)
@@ -104,59 +101,4 @@ cf_pack_warm_tuple(PyObject *tuple)
 #else
     (void)tuple;
 #endif
-}
-
-/* -- repair -------------------------------------------------------------- */
-
-#if CF_HEADERS_ARE_SHARED
-/* Does what GUARD says of its owner still hold? If not, it is written again. */
-static bool
-restore(const cf_pack_guard *guard)
-{
-    PyObject *op = guard->owner;
-    void *table = (void *)(guard + 1);
-    if (op == NULL) {
-        return false; /* the data of an array */
-    }
-    if (Py_TYPE(op) == &cf_packed_list_type) {
-        PyListObject *list = (PyListObject *)op;
-        if (list->ob_item == table && Py_SIZE(list) == guard->n && list->allocated == 0) {
-            return false;
-        }
-        list->ob_item = table;
-        list->allocated = 0;
-        Py_SET_SIZE((PyVarObject *)list, guard->n);
-        return true;
-    }
-    if (Py_TYPE(op) == &cf_packed_dict_type) {
-        PyDictObject *dict = (PyDictObject *)op;
-        if ((void *)dict->ma_keys == table && dict->ma_used == guard->n
-            && dict->ma_values == NULL) {
-            return false;
-        }
-        dict->ma_values = NULL;
-        dict->ma_keys = table;
-        dict->ma_used = guard->n;
-        return true;
-    }
-    return false; /* C code cannot change a frozenset that others know */
-}
-
-#endif
-
-size_t
-cf_pack_repair(void)
-{
-    size_t wrong = 0;
-#if CF_HEADERS_ARE_SHARED
-    uintptr_t at, end;
-    for (size_t i = 0; cf_packed_tables(i, &at, &end); i++) {
-        while (at < end) {
-            const cf_pack_guard *guard = (const cf_pack_guard *)at;
-            wrong += restore(guard);
-            at += sizeof(*guard) + guard->size;
-        }
-    }
-#endif
-    return wrong;
 }

@@ -16,7 +16,7 @@
  *       str keys only on 3.11, where another key would replace it.
  *   D4  3.10, 3.11: the version tag is this dict's alone.
  */
-#include "pack/pack.h"
+#include "pack/dict.h"
 
 #include "cpython/layout.h"
 #include "objects/packed_types.h"

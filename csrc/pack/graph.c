@@ -13,8 +13,19 @@
  *
  *   dst in packed memory   stores pointers            nobody ever drops them
  *   dst outside of it      stores counted references  an ordinary object drops them
+ *
+ * clone/clone.c is its twin, on purpose: the same frames and the same order, but there each copy
+ * is an object of the interpreter, counted, and nothing is found again that is not the same. One
+ * walk for both would ask at every step which of the two it is. Who mends one looks at the other.
  */
-#include "pack/pack.h"
+#include "pack/graph.h"
+
+#include "pack/containers.h"
+#include "pack/dict.h"
+#include "pack/kinds.h"
+#include "pack/leaves.h"
+#include "pack/outside.h"
+#include "pack/sets.h"
 
 #define HASHABLE 1u /* memo: made for a key */
 

@@ -1,4 +1,4 @@
-/* leaves.c - values of a few fields: ranges, dates and times, Decimal.
+/* leaves.c - what has no parts that are met one after the other.
  *
  *   range      [ header | start* | stop* | step* | length* ]
  *   date       [ header | hash | 0 | 4 bytes ]
@@ -18,29 +18,27 @@
  * No layout is believed: datetime.h declares its types; the others are compared
  * with a probe or with what their fields must be, and refused if they differ.
  */
-#include "pack/pack.h"
+#include "pack/leaves.h"
+
+#include "pack/arrays.h"
+#include "pack/kinds.h"
+#include "pack/outside.h"
+#include "pack/values.h"
 
 #include <datetime.h>
 #include <string.h>
 #include <structmember.h>
 
 int
-cf_pack_scalars_init(void)
+cf_pack_leaves_init(void)
 {
     PyDateTime_IMPORT;
     return PyDateTimeAPI == NULL ? -1 : 0;
 }
 
-PyObject *
-cf_pack_part(cf_packer *p, PyObject *op)
-{
-    cf_copy_kind kind = cf_pack_kind_of(op);
-    if (kind == CF_COPY_REFUSED || kind > CF_COPY_LEAF) {
-        p->work.refused = op;
-        return NULL;
-    }
-    return cf_pack_leaf(p, op, kind);
-}
+/* A value that is part of a leaf, itself a leaf; NULL: an exception, or work.refused. A date has
+ * a time zone, which has a difference, and that has no part: so deep does this go. */
+static PyObject *pack_part(cf_packer *p, PyObject *op);
 
 /* -- range --------------------------------------------------------------- */
 
@@ -68,7 +66,7 @@ pack_range(cf_packer *p, PyObject *op)
         return NULL;
     }
     for (int i = 0; i < 4; i++) {
-        image.parts[i] = cf_pack_part(p, image.parts[i]);
+        image.parts[i] = pack_part(p, image.parts[i]);
         if (image.parts[i] == NULL) {
             return NULL;
         }
@@ -78,77 +76,19 @@ pack_range(cf_packer *p, PyObject *op)
 
 /* -- datetime ------------------------------------------------------------ */
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *offset;
-    PyObject *name; /* or NULL */
-} timezone_image;
-
-bool
-cf_pack_is_timezone(PyObject *op)
-{
-    PyObject *utc = PyDateTime_TimeZone_UTC;
-    if (Py_TYPE(op) != Py_TYPE(utc) || op == utc) {
-        return false;
-    }
-    static int known = -1;
-    if (known < 0) {
-        PyObject *delta = PyDelta_FromDSU(0, 5 * 3600 + 17 * 60, 0);
-        PyObject *name = PyUnicode_FromString("cowfreeze probe");
-        PyObject *zone = delta != NULL && name != NULL
-                             ? PyTimeZone_FromOffsetAndName(delta, name) : NULL;
-        known = zone != NULL && Py_TYPE(zone)->tp_basicsize == sizeof(timezone_image)
-                && ((timezone_image *)zone)->offset == delta
-                && ((timezone_image *)zone)->name == name;
-        Py_XDECREF(zone);
-        Py_XDECREF(name);
-        Py_XDECREF(delta);
-        PyErr_Clear();
-    }
-    return known;
-}
-
 static PyObject *
 pack_timezone(cf_packer *p, PyObject *op)
 {
-    timezone_image image = *(timezone_image *)op;
-    image.offset = cf_pack_part(p, image.offset);
+    cf_timezone_image image = *(cf_timezone_image *)op;
+    image.offset = pack_part(p, image.offset);
     if (image.offset != NULL && image.name != NULL) {
-        image.name = cf_pack_part(p, image.name);
+        image.name = pack_part(p, image.name);
         if (image.name == NULL) {
             return NULL;
         }
     }
     return image.offset != NULL
                ? cf_pack_find_or_store(p, (PyObject *)&image, CF_COPY_TIMEZONE) : NULL;
-}
-
-/* The time zone of a time or datetime; NULL: it has none. */
-static PyObject **
-zone_of(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    if (type == PyDateTimeAPI->DateTimeType) {
-        PyDateTime_DateTime *moment = (PyDateTime_DateTime *)op;
-        return moment->hastzinfo ? &moment->tzinfo : NULL;
-    }
-    if (type == PyDateTimeAPI->TimeType) {
-        PyDateTime_Time *time = (PyDateTime_Time *)op;
-        return time->hastzinfo ? &time->tzinfo : NULL;
-    }
-    return NULL;
-}
-
-size_t
-cf_pack_datetime_size(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    if (zone_of(op) != NULL || type == PyDateTimeAPI->DeltaType) {
-        return (size_t)type->tp_basicsize;
-    }
-    return type == PyDateTimeAPI->DateTimeType ? sizeof(_PyDateTime_BaseDateTime)
-           : type == PyDateTimeAPI->TimeType   ? sizeof(_PyDateTime_BaseTime)
-                                               : sizeof(PyDateTime_Date);
 }
 
 static PyObject *
@@ -158,9 +98,9 @@ pack_datetime(cf_packer *p, PyObject *op)
     memset(&image, 0, sizeof(image));
     memcpy(&image, op, cf_pack_datetime_size(op));
     image.hashcode = -1;
-    PyObject **zone = zone_of((PyObject *)&image);
+    PyObject **zone = cf_pack_zone_of((PyObject *)&image);
     if (zone != NULL) {
-        *zone = cf_pack_part(p, *zone);
+        *zone = pack_part(p, *zone);
         if (*zone == NULL) {
             return NULL;
         }
@@ -255,17 +195,94 @@ pack_decimal(cf_packer *p, PyObject *op)
     return copy;
 }
 
+/* -- all leaves ---------------------------------------------------------- */
+
+/* An object that the interpreter has one of and never frees: packed memory need
+ * not count it. Takes over a reference. */
+static PyObject *
+own(PyObject *op)
+{
+    Py_XDECREF(op);
+    return op;
+}
+
+/* An interned str stays the same object, so that looking up a literal finds it
+ * by identity. It is made immortal once nothing can fail any more (pack.c). */
+static PyObject *
+keep(cf_packer *p, PyObject *op)
+{
+    if (cf_memo_set(&p->work.memo, op, (uintptr_t)op) < 0) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return op;
+}
+
 PyObject *
-cf_pack_scalar(cf_packer *p, PyObject *op, cf_copy_kind kind)
+cf_pack_leaf(cf_packer *p, PyObject *op, cf_copy_kind kind)
 {
     switch (kind) {
+    case CF_COPY_SINGLETON:
+        return op;
+    case CF_COPY_REFERENCE:
+        return cf_pack_refer(p, op);
+    case CF_COPY_ARRAY:
+        return cf_pack_array(p, op);
     case CF_COPY_RANGE:
         return pack_range(p, op);
     case CF_COPY_DATETIME:
         return pack_datetime(p, op);
     case CF_COPY_TIMEZONE:
         return pack_timezone(p, op);
-    default:
+    case CF_COPY_DECIMAL:
         return pack_decimal(p, op);
+    default:
+        break;
     }
+    if (kind == CF_COPY_INT) {
+        int overflow;
+        long value = PyLong_AsLongAndOverflow(op, &overflow);
+        if (!overflow && value >= -5 && value <= 256) {
+            return own(PyLong_FromLong(value));
+        }
+    }
+    else if (kind == CF_COPY_STR) {
+        if (PyObject_Hash(op) == -1) {
+            return NULL;
+        }
+        if (PyUnicode_GET_LENGTH(op) == 0) {
+            return own(PyUnicode_New(0, 0));
+        }
+        if (PyUnicode_CHECK_INTERNED(op)) {
+            return keep(p, op);
+        }
+        if (!PyUnicode_IS_COMPACT(op)) {
+            PyObject *compact = cf_copy_str(op);
+            PyObject *copy = compact != NULL && PyObject_Hash(compact) != -1
+                                 ? cf_pack_find_or_store(p, compact, kind)
+                                 : NULL;
+            Py_XDECREF(compact);
+            return copy;
+        }
+    }
+    else if (kind == CF_COPY_BYTES) {
+        if (PyBytes_GET_SIZE(op) == 0) {
+            return own(PyBytes_FromStringAndSize(NULL, 0));
+        }
+        if (PyObject_Hash(op) == -1) {
+            return NULL;
+        }
+    }
+    return cf_pack_find_or_store(p, op, kind);
+}
+
+static PyObject *
+pack_part(cf_packer *p, PyObject *op)
+{
+    cf_copy_kind kind = cf_pack_kind_of(op);
+    if (kind == CF_COPY_REFUSED || kind > CF_COPY_LEAF) {
+        p->work.refused = op;
+        return NULL;
+    }
+    return cf_pack_leaf(p, op, kind);
 }

@@ -22,9 +22,10 @@
  *   O2  if a pack fails, ordinary objects are emptied and dropped before packed
  *       memory is unmapped: their destructors write the counts in it.
  */
-#include "pack/pack.h"
+#include "pack/outside.h"
 
 #include "objects/packed_memory.h"
+#include "pack/kinds.h"
 
 /* Append OP to *LIST, which is made if need be. Returns 0, or -1 with an exception. */
 static int

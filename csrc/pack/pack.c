@@ -28,14 +28,24 @@
  *       such a pointer would be one process's only, and no assignment to
  *       __class__ (cf_pack_guard_class).
  *   P6  A list's `allocated` is 0 and its items pointer never NULL (containers.c).
+ *
+ * Each room of this folder knows only those below it:
+ *
+ *   pack > graph > leaves > arrays, containers > dict, values, sets, outside > store > arena, kinds
  */
 #include "pack/pack.h"
 
 #include "base/invariants.h"
 #include "base/mem.h"
+#include "base/pageset.h"
 #include "objects/packed_memory.h"
 #include "objects/packed_types.h"
-#include "base/pageset.h"
+#include "pack/arrays.h"
+#include "pack/dict.h"
+#include "pack/graph.h"
+#include "pack/kinds.h"
+#include "pack/leaves.h"
+#include "pack/outside.h"
 
 #include <errno.h>
 #include <string.h>
@@ -44,7 +54,9 @@
 int
 cf_pack_init(void)
 {
-    return cf_packtypes_init() < 0 || cf_pack_scalars_init() < 0 ? -1 : cf_pack_dict_init();
+    return cf_packtypes_init() < 0 || cf_pack_kinds_init() < 0 || cf_pack_leaves_init() < 0
+               ? -1
+               : cf_pack_dict_init();
 }
 
 /* -- the operation ------------------------------------------------------- */
@@ -172,4 +184,58 @@ cf_pack(PyObject *root, bool readonly, cf_pack_outcome *outcome, PyObject **keep
     outcome->seconds = now() - start;
     Py_XINCREF(copy);
     return copy;
+}
+
+/* -- repair -------------------------------------------------------------- */
+
+#if CF_HEADERS_ARE_SHARED
+/* Does what GUARD says of its owner still hold? If not, it is written again. */
+static bool
+restore(const cf_pack_guard *guard)
+{
+    PyObject *op = guard->owner;
+    void *table = (void *)(guard + 1);
+    if (op == NULL) {
+        return false; /* the data of an array */
+    }
+    if (Py_TYPE(op) == &cf_packed_list_type) {
+        PyListObject *list = (PyListObject *)op;
+        if (list->ob_item == table && Py_SIZE(list) == guard->n && list->allocated == 0) {
+            return false;
+        }
+        list->ob_item = table;
+        list->allocated = 0;
+        Py_SET_SIZE((PyVarObject *)list, guard->n);
+        return true;
+    }
+    if (Py_TYPE(op) == &cf_packed_dict_type) {
+        PyDictObject *dict = (PyDictObject *)op;
+        if ((void *)dict->ma_keys == table && dict->ma_used == guard->n
+            && dict->ma_values == NULL) {
+            return false;
+        }
+        dict->ma_values = NULL;
+        dict->ma_keys = table;
+        dict->ma_used = guard->n;
+        return true;
+    }
+    return false; /* C code cannot change a frozenset that others know */
+}
+#endif
+
+size_t
+cf_pack_repair(void)
+{
+    size_t wrong = 0;
+#if CF_HEADERS_ARE_SHARED
+    uintptr_t at, end;
+    for (size_t i = 0; cf_packed_tables(i, &at, &end); i++) {
+        while (at < end) {
+            const cf_pack_guard *guard = (const cf_pack_guard *)at;
+            wrong += restore(guard);
+            at += sizeof(*guard) + guard->size;
+        }
+    }
+#endif
+    return wrong;
 }

@@ -11,20 +11,15 @@
  * has a place for weak references: P5) is filled from a packed one at the end,
  * the way set_copy does it: entries, counted, and the three numbers.
  */
-#include "pack/pack.h"
+#include "pack/sets.h"
 
 #include "objects/packed_types.h"
+#include "pack/kinds.h"
 
 #include <string.h>
 
 #define LINEAR_PROBES 9 /* setobject.c */
 #define PERTURB_SHIFT 5
-
-bool
-cf_pack_is_frozenset(PyObject *op)
-{
-    return Py_TYPE(op) == &PyFrozenSet_Type || Py_TYPE(op) == &cf_packed_frozenset_type;
-}
 
 PyObject *
 cf_pack_set(cf_packer *p, PyObject *src)

@@ -1,146 +1,20 @@
 /* values.c - copies of values in packed memory, each often one stored once.
  *
- *   headers   ... [ str header | text | utf8 ][ int ][ gc 16 x 0 | tuple | items ] ...
- *   tables    ... [ guard ][ items of a list ][ guard ][ keys of a dict ] ...
+ *   headers   ... [ str header | text | utf8 ][ int ][ float ] ...
  *   values    [ hash, copy ]   direct-mapped: a value that is still in its place is
  *                              used again. Those that occur often are.
  *
  * What an object of the source is made of is copied as it is; what a reader
  * would fill in is filled before: hashes, the UTF-8 form.
- *
- * The zero in front of each table (the guard's last word) is what malloc's chunk header would be: free()
- * and realloc() of a table (C code that shrinks a list that it was given) abort
- * at once ("invalid pointer") instead of believing what lies there.
  */
-#include "pack/pack.h"
+#include "pack/values.h"
 
-#include "base/mem.h"
-#include "objects/packed_types.h"
 #include "objects/sizes.h"
+#include "pack/kinds.h"
 
-#include <errno.h>
 #include <string.h>
 
-#define GC_HEAD 16
 #define LONG_VALUE 256 /* bytes from which a shared value is remembered by address */
-
-void
-cf_pack_no_memory(void)
-{
-    if (errno == EPERM || errno == ENOSYS || errno == EACCES) {
-        PyErr_Format(PyExc_OSError,
-                     "cowfreeze.pack(): memfd_create is not allowed here (%s); a seccomp filter or "
-                     "an old kernel. Allow it, or use cowfreeze.freeze()",
-                     strerror(errno));
-        return;
-    }
-    PyErr_Format(PyExc_MemoryError,
-                 "cowfreeze.pack(): no memory for the copy (%s); nothing was changed. Limits on "
-                 "address space (ulimit -v), on file size (ulimit -f) and of the memory cgroup "
-                 "count",
-                 strerror(errno));
-}
-
-/* The count of an object that is never freed: immortal, or far from 0. */
-static void
-mark(PyObject *op)
-{
-#if CF_HAS_IMMORTAL
-    cf_header_freeze(op);
-#else
-    op->ob_refcnt = CF_COUNT_SHARED;
-#endif
-}
-
-PyObject *
-cf_pack_object(cf_packer *p, PyTypeObject *type, size_t size, bool gc)
-{
-    size_t before = (gc || PyType_IS_GC(type) ? GC_HEAD : 0) + cf_type_prefix(type);
-    char *block = cf_arena_take(&p->headers, before + size);
-    if (block == NULL) {
-        cf_pack_no_memory();
-        return NULL;
-    }
-    PyObject *op = (PyObject *)(block + before);
-    op->ob_type = type;
-    mark(op);
-    p->outcome->objects++;
-    return op;
-}
-
-void *
-cf_pack_table(cf_packer *p, PyObject *owner, Py_ssize_t n, size_t size)
-{
-    cf_pack_guard *guard = cf_arena_take(&p->tables, sizeof(*guard) + size);
-    if (guard == NULL) {
-        cf_pack_no_memory();
-        return NULL;
-    }
-#if CF_HEADERS_ARE_SHARED
-    *guard = (cf_pack_guard){.owner = owner, .n = n, .size = (size + 7) & ~(size_t)7};
-#else
-    (void)owner;
-    (void)n;
-#endif
-    return guard + 1;
-}
-
-/* -- kinds --------------------------------------------------------------- */
-
-cf_copy_kind
-cf_pack_kind_of(PyObject *op)
-{
-    cf_copy_kind kind = cf_copy_kind_of(op);
-    switch (kind) {
-    case CF_COPY_BYTEARRAY:
-        return CF_COPY_REFUSED; /* nothing but its contents, which anybody may change */
-    case CF_COPY_REFERENCE:
-        return cf_pack_is_timezone(op) ? CF_COPY_TIMEZONE : kind;
-    case CF_COPY_REFUSED:
-        return cf_pack_is_array(op) ? CF_COPY_ARRAY : kind;
-    case CF_COPY_INSTANCE: /* an object() is nothing but its identity */
-        return Py_TYPE(op) == &PyBaseObject_Type ? CF_COPY_REFUSED : kind;
-    case CF_COPY_TUPLE:
-        return Py_TYPE(op)->tp_basicsize == PyTuple_Type.tp_basicsize
-                       && cf_type_prefix(Py_TYPE(op)) == 0
-                   ? kind
-                   : CF_COPY_REFUSED;
-    default:
-        return kind;
-    }
-}
-
-/* Classes of the standard library whose hash is that of their value. */
-static bool
-is_value_class(PyTypeObject *type)
-{
-    const char *home = strcmp(type->tp_name, "UUID") == 0       ? "uuid"
-                       : strcmp(type->tp_name, "Fraction") == 0 ? "fractions"
-                                                                : NULL;
-    PyObject *dict = home != NULL ? cf_type_dict(type) : NULL;
-    PyObject *module = dict != NULL ? PyDict_GetItemString(dict, "__module__") : NULL;
-    return module != NULL && PyUnicode_Check(module)
-           && PyUnicode_CompareWithASCIIString(module, home) == 0;
-}
-
-bool
-cf_pack_keeps_hash(PyObject *op, cf_copy_kind kind)
-{
-    switch (kind) {
-    case CF_COPY_TUPLE:
-        return Py_TYPE(op)->tp_hash == PyTuple_Type.tp_hash;
-    case CF_COPY_SET:
-        return cf_pack_is_frozenset(op);
-    case CF_COPY_INSTANCE:
-        return is_value_class(Py_TYPE(op));
-    case CF_COPY_ARRAY:
-        return false;
-    default:
-        return kind <= CF_COPY_LEAF;
-    }
-}
-
-/* -- values -------------------------------------------------------------- */
 
 /* What makes two leaves of one type the same, and where it lies. */
 typedef struct {
@@ -288,27 +162,6 @@ store(cf_packer *p, PyObject *op, cf_copy_kind kind, const leaf *what)
     return copy;
 }
 
-/* An object that the interpreter has one of and never frees: packed memory need
- * not count it. Takes over a reference. */
-static PyObject *
-own(PyObject *op)
-{
-    Py_XDECREF(op);
-    return op;
-}
-
-/* An interned str stays the same object, so that looking up a literal finds it
- * by identity. It is made immortal once nothing can fail any more (pack.c). */
-static PyObject *
-keep(cf_packer *p, PyObject *op)
-{
-    if (cf_memo_set(&p->work.memo, op, (uintptr_t)op) < 0) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    return op;
-}
-
 PyObject *
 cf_pack_find_or_store(cf_packer *p, PyObject *op, cf_copy_kind kind)
 {
@@ -338,59 +191,4 @@ cf_pack_find_or_store(cf_packer *p, PyObject *op, cf_copy_kind kind)
         return NULL;
     }
     return copy;
-}
-
-PyObject *
-cf_pack_leaf(cf_packer *p, PyObject *op, cf_copy_kind kind)
-{
-    switch (kind) {
-    case CF_COPY_SINGLETON:
-        return op;
-    case CF_COPY_REFERENCE:
-        return cf_pack_refer(p, op);
-    case CF_COPY_ARRAY:
-        return cf_pack_array(p, op);
-    case CF_COPY_RANGE:
-    case CF_COPY_DATETIME:
-    case CF_COPY_TIMEZONE:
-    case CF_COPY_DECIMAL:
-        return cf_pack_scalar(p, op, kind);
-    default:
-        break;
-    }
-    if (kind == CF_COPY_INT) {
-        int overflow;
-        long value = PyLong_AsLongAndOverflow(op, &overflow);
-        if (!overflow && value >= -5 && value <= 256) {
-            return own(PyLong_FromLong(value));
-        }
-    }
-    else if (kind == CF_COPY_STR) {
-        if (PyObject_Hash(op) == -1) {
-            return NULL;
-        }
-        if (PyUnicode_GET_LENGTH(op) == 0) {
-            return own(PyUnicode_New(0, 0));
-        }
-        if (PyUnicode_CHECK_INTERNED(op)) {
-            return keep(p, op);
-        }
-        if (!PyUnicode_IS_COMPACT(op)) {
-            PyObject *compact = cf_copy_str(op);
-            PyObject *copy = compact != NULL && PyObject_Hash(compact) != -1
-                                 ? store(p, compact, kind, &(leaf){.whole = cf_str_size(compact)})
-                                 : NULL;
-            Py_XDECREF(compact);
-            return copy;
-        }
-    }
-    else if (kind == CF_COPY_BYTES) {
-        if (PyBytes_GET_SIZE(op) == 0) {
-            return own(PyBytes_FromStringAndSize(NULL, 0));
-        }
-        if (PyObject_Hash(op) == -1) {
-            return NULL;
-        }
-    }
-    return cf_pack_find_or_store(p, op, kind);
 }

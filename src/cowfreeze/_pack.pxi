@@ -15,6 +15,9 @@ cdef extern from "pack/pack.h":
     int cf_pack_init() except -1
     object cf_pack(object root, bint readonly, cf_pack_outcome *outcome, PyObject **keeper)
     size_t cf_pack_repair()
+
+
+cdef extern from "pack/outside.h":
     void cf_pack_keep(object keeper)
 
 
