@@ -30,8 +30,8 @@ from typing import Any
 from bench_audit import machine
 
 import cowfreeze
-from cowfreeze._picture.html import page_text
-from cowfreeze._picture.model import make_map
+from cowfreeze._explain.picture.html import page_text
+from cowfreeze._explain.picture.model import make_map
 
 NAMED_TARGET = 0.95
 SECONDS_TARGET = 10.0
@@ -41,8 +41,8 @@ SMALL_LIST = 64 + 16 + 8  # bytes: a list with its GC header, a table of two, th
 
 def demo(way: str) -> dict[str, Any]:
     """Read everything in one worker, after WAY ("plain fork" or "gc.freeze()")."""
+    from cowfreeze.bench.cases.reader import read
     from cowfreeze.bench.cases.ucd import unicode_records
-    from cowfreeze.bench.reader import read
 
     data = unicode_records()
     gc.collect()

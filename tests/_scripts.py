@@ -14,7 +14,7 @@ import psutil
 from _ending import end_with_all_below
 from _servers import FILES
 
-from cowfreeze.cli._copied import measure_family
+from cowfreeze._system.copied import measure_family
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Real servers for the tests of the integrations: started on loopback, loaded, looked at from outside.
 
-What a foreign worker copied is told by the page maps of its family (cowfreeze/cli/_copied.py): an
+What a foreign worker copied is told by the page maps of its family (cowfreeze/_system/copied.py): an
 upper bound, which is exact where sharing works. Every process is started here and ended here.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 from _ending import end_with_all_below
 
-from cowfreeze.cli._copied import measure_family
+from cowfreeze._system.copied import measure_family
 
 FILES = Path(__file__).parent / "servers"
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cowfreeze._workers import fork_workers
+from cowfreeze._workers.fork import fork_workers
 
 SCRIPTS = Path(__file__).parent / "workers"
 

@@ -12,18 +12,18 @@ import pytest
 
 from cowfreeze._errors import CowfreezeError
 from cowfreeze.bench import runner
-from cowfreeze.bench.app import load_case, load_function
 from cowfreeze.bench.cases import CASES
+from cowfreeze.bench.cases.app import load_case, load_function
 from cowfreeze.bench.cases.base import deep
 from cowfreeze.bench.cases.forking import steps
-from cowfreeze.bench.metrics import MEMORY, METRICS, TIME
+from cowfreeze.bench.cases.reader import visit
 from cowfreeze.bench.modes import MODES
-from cowfreeze.bench.reader import visit
-from cowfreeze.bench.results import FORMAT, BenchResult, Cell, Row, load, save
+from cowfreeze.bench.modes.serialized import SerializedList, SharedBlock, in_one_buffer
+from cowfreeze.bench.report.metrics import MEMORY, METRICS, TIME
+from cowfreeze.bench.report.results import FORMAT, BenchResult, Cell, Row, load, save
+from cowfreeze.bench.report.tables import compare_text, full_text, markdown
+from cowfreeze.bench.report.verdicts import conclusions, warnings
 from cowfreeze.bench.runner import choose, default_cases, make_plan
-from cowfreeze.bench.serialized import SerializedList, SharedBlock, in_one_buffer
-from cowfreeze.bench.tables import compare_text, full_text, markdown
-from cowfreeze.bench.verdicts import conclusions, warnings
 
 MIB = 1 << 20
 
@@ -97,7 +97,7 @@ def test_bytes_each_is_an_upper_bound_and_no_fantasy() -> None:
 
 def test_imports_reads_the_same_modules_whatever_a_mode_imports() -> None:
     # hugepages has a module of its own, which once made its figures incomparable.
-    import cowfreeze.bench.hugepages  # noqa: F401
+    import cowfreeze.bench.modes.hugepages  # noqa: F401
 
     names = {module.__name__ for module in CASES["imports"].build(3)}
     assert "sys" in names and not [name for name in names if name.startswith("cowfreeze")]
@@ -369,7 +369,7 @@ def test_every_column_exists() -> None:
 
 
 def test_a_chart_needs_matplotlib_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cowfreeze.bench import chart
+    from cowfreeze.bench.report import chart
 
     monkeypatch.setattr(chart.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CowfreezeError, match=r"cowfreeze\[plot\]"):
@@ -378,7 +378,7 @@ def test_a_chart_needs_matplotlib_and_says_so(tmp_path: Path, monkeypatch: pytes
 
 def test_a_chart_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from cowfreeze.bench import chart
+    from cowfreeze.bench.report import chart
 
     points = ((1e6, 0.001, 0.002), (1e9, 0.1, 0.2))
     path = tmp_path / "a.png"

@@ -14,7 +14,7 @@ import pytest
 from _ending import hang_up_ends
 
 from cowfreeze.bench.modes import MODES
-from cowfreeze.bench.results import BenchResult, Row, load
+from cowfreeze.bench.report.results import BenchResult, Row, load
 from cowfreeze.cli import main
 
 IMMORTAL = sys.version_info >= (3, 12)

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from _ending import hang_up_ends
 
+from cowfreeze._system.memory import available_memory, resident_bytes
+from cowfreeze.bench.cases.reader import read
 from cowfreeze.bench.cases.ucd import unicode_records
-from cowfreeze.bench.memory import available_memory, resident_bytes
-from cowfreeze.bench.reader import read
-from cowfreeze.cli._command import CommandError
-from cowfreeze.cli._demo_data import json_file
-from cowfreeze.cli._demo_result import COWFREEZE, GC_FREEZE, PLAIN, WAYS, DemoResult, WayResult, table_text
+from cowfreeze.cli.command import CommandError
+from cowfreeze.cli.demo.data import json_file
+from cowfreeze.cli.demo.result import COWFREEZE, GC_FREEZE, PLAIN, WAYS, DemoResult, WayResult, table_text
 
 IMMORTAL = sys.version_info >= (3, 12)
 KIB = 1024
@@ -206,12 +206,12 @@ def test_too_little_memory_to_build_is_one_line() -> None:
 
 
 def test_workers_that_would_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cowfreeze.cli import _demo_way
+    from cowfreeze.cli.demo import one_way
 
-    monkeypatch.setattr(_demo_way, "available_memory", lambda: 399 << 20)
-    _demo_way._check_memory(100 << 20, workers=3)
+    monkeypatch.setattr(one_way, "available_memory", lambda: 399 << 20)
+    one_way._check_memory(100 << 20, workers=3)
     with pytest.raises(CommandError, match=r"too little memory: 4 workers .* 100 MiB .* 400 MiB"):
-        _demo_way._check_memory(100 << 20, workers=4)
+        one_way._check_memory(100 << 20, workers=4)
 
 
 # --- the table

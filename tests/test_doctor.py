@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from _trees import as_nobody, command_line, foreign_process, gunicorn, needs_root, pool, running
 
-from cowfreeze.cli import _doctor_machine, _doctor_process, doctor
-from cowfreeze.cli._doctor_machine import Places
-from cowfreeze.cli._doctor_patient import Patient
-from cowfreeze.cli._finding import INFO, OK, PROBLEM, UNKNOWN, WARNING, Finding
+from cowfreeze.cli import doctor
+from cowfreeze.cli.doctor import machine as machine_checks
+from cowfreeze.cli.doctor import process as process_checks
+from cowfreeze.cli.doctor.finding import INFO, OK, PROBLEM, UNKNOWN, WARNING, Finding
+from cowfreeze.cli.doctor.machine import Places
+from cowfreeze.cli.doctor.patient import Patient
 
 KIB = 1024
 MIB = 1 << 20
@@ -95,14 +97,14 @@ def test_the_machine_is_examined_and_the_status_is_documented() -> None:
     assert done.returncode in (0, 10, 20)
     assert done.stderr == ""
     names = [finding["name"] for finding in result["findings"]]
-    assert set(_doctor_machine.CHECKS) | {"cgroup"} == set(names)
+    assert set(machine_checks.CHECKS) | {"cgroup"} == set(names)
     help_text = run("--help").stdout
     for status in ("0 nothing", "10 a warning", "20 a problem"):
         assert status in help_text
 
 
 def test_every_name_can_be_ignored() -> None:
-    assert set(doctor.NAMES) == set(_doctor_machine.CHECKS) | set(_doctor_process.CHECKS)
+    assert set(doctor.NAMES) == set(machine_checks.CHECKS) | set(process_checks.CHECKS)
     done = run("--json", "-p", str(os.getpid()), *(word for name in doctor.NAMES for word in ("--ignore", name)))
     assert done.returncode == 0
     assert json.loads(done.stdout)["findings"] == []

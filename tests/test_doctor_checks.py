@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from _trees import plant, stat_line
 
-from cowfreeze.cli import _cgroup, _doctor_machine, _doctor_process
-from cowfreeze.cli._doctor_machine import Places
-from cowfreeze.cli._doctor_patient import Patient
-from cowfreeze.cli._finding import INFO, OK, PROBLEM, UNKNOWN, WARNING, Finding
-from cowfreeze.cli._proc import Unreadable
+from cowfreeze._system import cgroup
+from cowfreeze._system.proc import Unreadable
+from cowfreeze.cli.doctor import machine, process
+from cowfreeze.cli.doctor.finding import INFO, OK, PROBLEM, UNKNOWN, WARNING, Finding
+from cowfreeze.cli.doctor.machine import Places
+from cowfreeze.cli.doctor.patient import Patient
 
 KIB = 1024
 MIB = 1 << 20
@@ -40,7 +41,7 @@ def put(path: Path, text: str) -> None:
 def test_huge_pages(places: Places, text: str | None, level: str) -> None:
     if text is not None:
         put(places.sys / "kernel/mm/transparent_hugepage/enabled", text + "\n")
-    finding = _doctor_machine.thp(places)
+    finding = machine.thp(places)
     assert finding.level == level
     assert bool(finding.remedy) == (level == WARNING)
 
@@ -57,39 +58,39 @@ def test_huge_pages(places: Places, text: str | None, level: str) -> None:
 def test_khugepaged(places: Places, mode: str, shared: str, level: str) -> None:
     put(places.sys / "kernel/mm/transparent_hugepage/enabled", mode)
     put(places.sys / "kernel/mm/transparent_hugepage/khugepaged/max_ptes_shared", shared)
-    assert _doctor_machine.khugepaged(places).level == level
+    assert machine.khugepaged(places).level == level
 
 
 @pytest.mark.parametrize(("text", "level"), [("0", OK), ("1", WARNING), ("2", OK), (None, OK)])
 def test_ksm(places: Places, text: str | None, level: str) -> None:
     if text is not None:
         put(places.sys / "kernel/mm/ksm/run", text)
-    assert _doctor_machine.ksm(places).level == level
+    assert machine.ksm(places).level == level
 
 
 @pytest.mark.parametrize(("total", "free", "level"), [(0, 0, OK), (1000, 990, OK), (1000, 500, WARNING)])
 def test_swap(places: Places, total: int, free: int, level: str) -> None:
     put(places.proc / "meminfo", f"MemTotal: 5000 kB\nSwapTotal: {total} kB\nSwapFree: {free} kB\n")
-    assert _doctor_machine.swap(places).level == level
+    assert machine.swap(places).level == level
 
 
 def test_swap_that_is_not_shown_is_unknown(places: Places) -> None:
     put(places.proc / "meminfo", "MemTotal: 5000 kB\n")
-    assert _doctor_machine.swap(places).level == UNKNOWN
+    assert machine.swap(places).level == UNKNOWN
 
 
 @pytest.mark.parametrize(("mode", "level"), [("0", OK), ("1", OK), ("2", WARNING), (None, UNKNOWN)])
 def test_overcommit(places: Places, mode: str | None, level: str) -> None:
     if mode is not None:
         put(places.proc / "sys/vm/overcommit_memory", mode)
-    assert _doctor_machine.overcommit(places).level == level
+    assert machine.overcommit(places).level == level
 
 
 def test_versions_and_builds() -> None:
-    assert _doctor_machine.judge_python((3, 11), "it", None).level == WARNING
-    assert _doctor_machine.judge_python((3, 12), "it", None).level == OK
-    assert _doctor_machine.judge_free_threaded(True, "it", None).level == PROBLEM
-    assert _doctor_machine.judge_free_threaded(False, "it", None).level == OK
+    assert machine.judge_python((3, 11), "it", None).level == WARNING
+    assert machine.judge_python((3, 12), "it", None).level == OK
+    assert machine.judge_free_threaded(True, "it", None).level == PROBLEM
+    assert machine.judge_free_threaded(False, "it", None).level == OK
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_start_methods(places: Places, method: str, level: str, monkeypatch: pyt
     import multiprocessing
 
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
-    assert _doctor_machine.start_method(places).level == level
+    assert machine.start_method(places).level == level
 
 
 # --- control groups, planted
@@ -126,7 +127,7 @@ def test_the_tightest_group_decides(places: Places, tmp_path: Path, version: int
     group(top / "a", version, str(100 * MIB), 90 * MIB, idle=5 * MIB)
     no_limit = "max" if version == 2 else "9223372036854771712"
     group(top / "a/b", version, no_limit, 10 * MIB)
-    found = _cgroup.tightest(_cgroup.memory_groups(7, places.proc))
+    found = cgroup.tightest(cgroup.memory_groups(7, places.proc))
     assert found is not None
     assert (found.path, found.version, found.room) == (str(top / "a"), version, 15 * MIB)
 
@@ -135,24 +136,24 @@ def test_a_group_of_a_container_is_found_below_its_mount(places: Places, tmp_pat
     mount(places, tmp_path / "cg", 2, root="/docker/abc")
     put(places.proc / "7/cgroup", "0::/docker/abc/app\n")
     group(tmp_path / "cg/app", 2, str(50 * MIB), 20 * MIB)
-    assert [found.room for found in _cgroup.memory_groups(7, places.proc)] == [30 * MIB]
+    assert [found.room for found in cgroup.memory_groups(7, places.proc)] == [30 * MIB]
 
 
 def test_a_group_above_the_mount_falls_back_to_what_is_visible(places: Places, tmp_path: Path) -> None:
     mount(places, tmp_path / "cg", 2)
     put(places.proc / "7/cgroup", "0::/../../elsewhere\n")
     group(tmp_path / "cg", 2, str(50 * MIB), 20 * MIB)
-    assert [found.room for found in _cgroup.memory_groups(7, places.proc)] == [30 * MIB]
+    assert [found.room for found in cgroup.memory_groups(7, places.proc)] == [30 * MIB]
 
 
 def test_no_mount_is_unknown_and_no_limit_is_none(places: Places, tmp_path: Path) -> None:
     put(places.proc / "7/cgroup", "0::/a\n")
     put(places.proc / "self/mountinfo", "1 1 0:1 / / rw - ext4 /dev/x rw\n")
     with pytest.raises(Unreadable, match="not mounted"):
-        _cgroup.memory_groups(7, places.proc)
+        cgroup.memory_groups(7, places.proc)
     mount(places, tmp_path / "cg", 2)
     group(tmp_path / "cg/a", 2, "max", 20 * MIB)
-    assert _cgroup.tightest(_cgroup.memory_groups(7, places.proc)) is None
+    assert cgroup.tightest(cgroup.memory_groups(7, places.proc)) is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_a_fork_at_the_limit_is_predicted(places: Places, tmp_path: Path, room: 
     mount(places, tmp_path / "cg", 2)
     plant(places.proc, 7, cgroup="0::/a\n", status="Uid: 0 0 0 0\nVmPTE: 1024 kB\nRssAnon: 102400 kB\n")
     group(tmp_path / "cg/a", 2, str(GIB), GIB - room)
-    finding = _doctor_process.cgroup(Patient(7, (), places))
+    finding = process.cgroup(Patient(7, (), places))
     assert finding.level == level
     assert (level == OK) or "memory.max" in finding.remedy[0]
     assert ("killed" in finding.text) == (level != OK)
@@ -189,7 +190,7 @@ def charged(places: Places, mode: str | None, meminfo: dict[str, int], uid: int 
     if mode is not None:
         put(places.proc / "sys/vm/overcommit_memory", mode)
     put(places.proc / "meminfo", "".join(f"{key}: {size // KIB} kB\n" for key, size in meminfo.items()))
-    return _doctor_process.fork_charge(Patient(7, (), places))
+    return process.fork_charge(Patient(7, (), places))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_mode_1_refuses_nothing_and_no_mode_is_unknown(places: Places) -> None:
 def test_the_python_of_a_process(places: Places, path: str, version: tuple[int, int] | None, letters: str) -> None:
     plant(places.proc, 7, smaps=f"1000-2000 r-xp 00000000 08:01 7 {path}\nVmFlags: rd\n")
     patient = Patient(7, (), places)
-    python, threaded = _doctor_process.python(patient), _doctor_process.free_threaded(patient)
+    python, threaded = process.python(patient), process.free_threaded(patient)
     if version is None:
         assert python.level == threaded.level == UNKNOWN
         return
@@ -263,10 +264,10 @@ def test_advice_to_use_huge_pages_is_found(places: Places) -> None:
     plant(places.proc, 7, smaps_rollup=rollup, status="VmSwap: 12 kB\n",
           smaps="400000-800000 rw-p 0 00:00 0\nVmFlags: rd wr hg\n")  # fmt: skip
     patient = Patient(7, (), places)
-    assert _doctor_process.huge_pages(patient).level == WARNING
-    assert "4 MiB" in _doctor_process.huge_pages(patient).text
-    assert _doctor_process.merged(patient).level == WARNING
-    assert _doctor_process.swapped(patient).level == WARNING
+    assert process.huge_pages(patient).level == WARNING
+    assert "4 MiB" in process.huge_pages(patient).text
+    assert process.merged(patient).level == WARNING
+    assert process.swapped(patient).level == WARNING
 
 
 @pytest.mark.parametrize(
@@ -283,7 +284,7 @@ def test_advice_to_use_huge_pages_is_found(places: Places) -> None:
 )
 def test_hosts(places: Places, command: str, environ: str, level: str) -> None:
     plant(places.proc, 7, cmdline=command, environ=environ, stat=stat_line(7))
-    finding = _doctor_process.host(Patient(7, (), places))
+    finding = process.host(Patient(7, (), places))
     assert finding.level == level
     assert bool(finding.remedy) == (level != OK)
 
@@ -292,4 +293,4 @@ def test_mappings_near_the_limit(places: Places) -> None:
     put(places.proc / "sys/vm/max_map_count", "10")
     for count, level in ((7, OK), (8, WARNING)):
         plant(places.proc, count, smaps="".join(f"{n}000-{n}100 rw-p 0 0:0 0\n" for n in range(1, count + 1)))
-        assert _doctor_process.map_count(Patient(count, (), places)).level == level
+        assert process.map_count(Patient(count, (), places)).level == level

@@ -18,7 +18,7 @@ from _compiled import SANITIZERS, build, run_built
 
 import cowfreeze
 from cowfreeze import _core
-from cowfreeze._paths import Root, Steps, path_text, short_repr
+from cowfreeze._explain.paths import Root, Steps, path_text, short_repr
 
 SCRIPT = Path(__file__).parent / "explain" / "plants.py"
 
@@ -228,7 +228,7 @@ def test_memory_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(pid: int) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("cowfreeze._attribution.open_memory", forbidden)
+    monkeypatch.setattr("cowfreeze._workers.find_causes.open_memory", forbidden)
     result = cowfreeze.fork_workers(touch, 1, explain=True)
     assert result.workers[0].copied_pages is not None
     assert "ptrace_scope" in result.explain().notes[0]

@@ -20,7 +20,8 @@ from _compiled import build
 
 from cowfreeze import _core
 from cowfreeze._sizes import format_size, parse_size
-from cowfreeze.cli import _proc, main
+from cowfreeze._system import proc as readers
+from cowfreeze.cli import main
 
 INTERESTING = (
     b"", b"\0", b"\n", b" ", b":", b"-", b"-1", b"0", b"kB", b" kB", b"\xff", "²".encode(), "٣".encode(),
@@ -64,14 +65,14 @@ def read(path: str) -> bytes:
 
 
 FILES: dict[str, Callable[[Path], object]] = {
-    "stat": lambda proc: _proc.read_stat(1, proc),
+    "stat": lambda proc: readers.read_stat(1, proc),
     "status": lambda proc: [
-        _proc.status_bytes(_proc.read_status(1, proc), key) for key in ("VmPTE", "VmSwap", "VmRSS")
+        readers.status_bytes(readers.read_status(1, proc), key) for key in ("VmPTE", "VmSwap", "VmRSS")
     ],
-    "smaps_rollup": lambda proc: _proc.read_memory(1, proc).shared_ratio,
-    "maps": lambda proc: _proc.read_maps(1, proc),
-    "smaps": lambda proc: _proc.read_maps(1, proc, flags=True),
-    "cmdline": lambda proc: _proc.read_command(1, proc),
+    "smaps_rollup": lambda proc: readers.read_memory(1, proc).shared_ratio,
+    "maps": lambda proc: readers.read_maps(1, proc),
+    "smaps": lambda proc: readers.read_maps(1, proc, flags=True),
+    "cmdline": lambda proc: readers.read_command(1, proc),
 }
 
 
@@ -83,7 +84,7 @@ def fuzz_file(tmp_path: Path, name: str, rounds: int, seed: int) -> None:
         (folder / name).write_bytes(text)
         FILES[name](tmp_path)
 
-    fuzz(rounds, seed, read(f"/proc/self/{name}"), parse, _proc.Unreadable)
+    fuzz(rounds, seed, read(f"/proc/self/{name}"), parse, readers.Unreadable)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -101,7 +102,7 @@ def test_files_of_proc_for_long(tmp_path: Path, name: str, seed: int) -> None:
 def test_figures_that_are_digits_but_no_numbers() -> None:
     """str.isdigit() says yes to a superscript two and to 5,000 digits, int() does not."""
     for text in ("²", "9" * 5000):
-        assert _proc.status_bytes({"VmRSS": f"{text} kB"}, "VmRSS") is None
+        assert readers.status_bytes({"VmRSS": f"{text} kB"}, "VmRSS") is None
 
 
 def check_size(text: bytes) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import cowfreeze
-from cowfreeze import _wrong_side, integrations
-from cowfreeze.cli import _hosts
+from cowfreeze import integrations
+from cowfreeze._system import hosts, wrong_side
 
 TORNADO = "import types; sys.modules['tornado.process'] = types.SimpleNamespace(_task_id=0)"
 UWSGI = "import types; sys.modules['uwsgi'] = types.SimpleNamespace(worker_id=lambda: 1)"
@@ -70,7 +70,7 @@ def test_a_worker_that_imports_cowfreeze_late_is_told() -> None:
 
 
 def names_told() -> set[str]:
-    files = [Path(_hosts.__file__), Path(_wrong_side.__file__), *Path(integrations.__file__).parent.glob("*.py")]
+    files = [Path(hosts.__file__), Path(wrong_side.__file__), *Path(integrations.__file__).parent.glob("*.py")]
     docs = Path(__file__).parent.parent / "docs"
     text = "\n".join(path.read_text() for path in [*files, *docs.glob("*.md")])
     return {found.rstrip(".") for found in re.findall(r"cowfreeze\.integrations\.[a-zA-Z_.]+", text)}
@@ -98,8 +98,8 @@ def test_every_integration_is_listed() -> None:
 
 def test_a_host_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import cowfreeze.integrations.rq
-    import cowfreeze.integrations.tornado
     import cowfreeze.integrations.torch
+    import cowfreeze.integrations.tornado
 
     uses = {
         "rq": lambda: cowfreeze.integrations.rq.__getattr__("Worker"),

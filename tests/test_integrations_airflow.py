@@ -17,7 +17,7 @@ import pytest
 from _servers import FILES, MIB, running, wait_for
 
 from cowfreeze import _core
-from cowfreeze.cli._copied import measure_family
+from cowfreeze._system.copied import measure_family
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,7 +14,7 @@ import pytest
 from _servers import FILES, MIB, Host, running, wait_for
 
 from cowfreeze import _core
-from cowfreeze.cli._copied import measure_family
+from cowfreeze._system.copied import measure_family
 
 pytest.importorskip("rq")
 pytestmark = pytest.mark.slow

@@ -179,5 +179,5 @@ def test_only_children_are_unpickled() -> None:
         "_plugin/zygote.py",  # a pipe made for that child
         "_plugin/outcome.py",  # what the line before has pickled; what the child of this test sent
         "_plugin/measure.py",  # what the child of this test sent
-        "bench/serialized.py",  # memory that this process filled
+        "bench/modes/serialized.py",  # memory that this process filled
     }, found

@@ -301,7 +301,7 @@ def test_junit_has_the_figures_as_properties(pytester: pytest.Pytester) -> None:
 
 EXPLAIN = """
 import dataclasses
-from cowfreeze._report import WorkersResult
+from cowfreeze._workers.report import WorkersResult
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
@@ -323,7 +323,7 @@ WorkersResult.explain = explain
 @pytest.fixture
 def no_explain(monkeypatch: pytest.MonkeyPatch) -> None:
     """WorkersResult without `explain`, and as it was after a test that plants one."""
-    from cowfreeze._report import WorkersResult
+    from cowfreeze._workers.report import WorkersResult
 
     monkeypatch.setattr(WorkersResult, "explain", None, raising=False)
 

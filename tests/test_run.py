@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cowfreeze._armed import parse_when
+from cowfreeze.integrations._before_fork import parse_when
 
 FORK = "pid = os.fork()\nif pid == 0: os._exit(0)\nos.waitpid(pid, 0)\n"
 RUN = (sys.executable, "-m", "cowfreeze", "run")

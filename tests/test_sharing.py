@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from _plugin_support import needs_immortal
 
-from cowfreeze.bench.reader import read
+from cowfreeze.bench.cases.reader import read
 
 pytestmark = needs_immortal
 

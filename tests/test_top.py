@@ -21,11 +21,11 @@ import pytest
 from _ending import hang_up_ends
 from _trees import FILES, as_nobody, command_line, foreign_process, gunicorn, needs_root, pool, running
 
-from cowfreeze.cli import _proc
+from cowfreeze._system import proc
 from cowfreeze.cli import top as top_command
-from cowfreeze.cli._top_result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
-from cowfreeze.cli._top_sample import Sampler
-from cowfreeze.cli._top_table import copied_cell, tables
+from cowfreeze.cli.top.result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
+from cowfreeze.cli.top.sample import Sampler
+from cowfreeze.cli.top.table import copied_cell, tables
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 KIB = 1024
@@ -112,7 +112,7 @@ def test_faults_per_second_are_those_that_happen() -> None:
 
 
 def faults(pid: int) -> int:
-    return _proc.read_stat(pid).minor_faults
+    return proc.read_stat(pid).minor_faults
 
 
 # --- real hosts

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from _trees import plant, stat_line
 
-from cowfreeze.cli import _copied, _hosts, _proc
-from cowfreeze.cli._budget import Budget
-from cowfreeze.cli._copied import measure_family
-from cowfreeze.cli._proc import Unreadable
+from cowfreeze._system import copied, hosts, proc
+from cowfreeze._system.copied import measure_family
+from cowfreeze._system.proc import Unreadable
+from cowfreeze.cli.top.budget import Budget
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 KIB = 1024
@@ -25,7 +25,7 @@ MIB = 1 << 20
 @pytest.mark.parametrize("name", ["python", "a b", "x) R 1 (y", "(", ")"])
 def test_stat_is_read_whatever_the_name(tmp_path: Path, name: str) -> None:
     plant(tmp_path, 7, stat=stat_line(7, name, parent=3, minflt=11, majflt=2))
-    stat = _proc.read_stat(7, tmp_path)
+    stat = proc.read_stat(7, tmp_path)
     assert (stat.name, stat.parent, stat.state, stat.threads, stat.started) == (name, 3, "S", 7, 555)
     assert (stat.faults, stat.minor_faults, stat.rss, stat.image) == (13, 11, 100 * PAGE, (4096, 8192))
 
@@ -34,17 +34,17 @@ def test_a_hidden_image_is_unknown_and_not_equal(tmp_path: Path) -> None:
     plant(tmp_path, 7, stat=stat_line(7, code=1, stack=0))
     plant(tmp_path, 8, stat=stat_line(8, code=1, stack=0))
     plant(tmp_path, 9, stat=stat_line(9))
-    hidden, other, seen = (_proc.read_stat(pid, tmp_path) for pid in (7, 8, 9))
+    hidden, other, seen = (proc.read_stat(pid, tmp_path) for pid in (7, 8, 9))
     assert hidden.image is None
-    assert _proc.forked(hidden, other) is None
-    assert _proc.forked(hidden, seen) is None
-    assert _proc.forked(seen, seen) is True
+    assert proc.forked(hidden, other) is None
+    assert proc.forked(hidden, seen) is None
+    assert proc.forked(seen, seen) is True
 
 
 def test_a_cut_off_stat_is_a_reason(tmp_path: Path) -> None:
     plant(tmp_path, 7, stat="7 (python) S 1")
     with pytest.raises(Unreadable, match="unknown form"):
-        _proc.read_stat(7, tmp_path)
+        proc.read_stat(7, tmp_path)
 
 
 ROLLUP = """\
@@ -68,7 +68,7 @@ SwapPss:               8 kB
 
 def test_a_rollup(tmp_path: Path) -> None:
     plant(tmp_path, 7, smaps_rollup=ROLLUP)
-    memory = _proc.read_memory(7, tmp_path)
+    memory = proc.read_memory(7, tmp_path)
     assert (memory.rss, memory.pss, memory.private, memory.shared) == (1000 * KIB, 400 * KIB, 300 * KIB, 700 * KIB)
     assert (memory.swap, memory.huge, memory.ksm) == (24 * KIB, 2 * MIB, 12 * KIB)
     assert memory.shared_ratio == 0.7
@@ -76,14 +76,14 @@ def test_a_rollup(tmp_path: Path) -> None:
 
 def test_without_a_rollup_smaps_is_added_up(tmp_path: Path) -> None:
     plant(tmp_path, 7, smaps=ROLLUP.replace("KSM:                  12 kB\n", "") * 3)
-    memory = _proc.read_memory(7, tmp_path)
+    memory = proc.read_memory(7, tmp_path)
     assert (memory.rss, memory.private, memory.ksm) == (3000 * KIB, 900 * KIB, None)
 
 
 def test_an_empty_rollup_is_not_zero_bytes(tmp_path: Path) -> None:
     plant(tmp_path, 7, smaps_rollup="")
     with pytest.raises(Unreadable, match="no memory of its own"):
-        _proc.read_memory(7, tmp_path)
+        proc.read_memory(7, tmp_path)
 
 
 def test_maps_with_flags(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_maps_with_flags(tmp_path: Path) -> None:
         "5000-6000 r-xp 00000000 08:01 7 /usr/lib/a b.so\nVmFlags: rd ex\n"
     )
     plant(tmp_path, 7, smaps=text)
-    first, second = _proc.read_maps(7, tmp_path, flags=True)
+    first, second = proc.read_maps(7, tmp_path, flags=True)
     assert (first.start, first.end, first.permissions, first.path) == (0x1000, 0x3000, "rw-p", "")
     assert first.flags == {"rd", "wr", "mr", "ac", "hg"}
     assert (second.bytes, second.path, second.flags) == (4096, "/usr/lib/a b.so", {"rd", "ex"})
@@ -100,7 +100,7 @@ def test_maps_with_flags(tmp_path: Path) -> None:
 
 def test_a_process_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="process 7 is gone") as caught:
-        _proc.read_memory(7, tmp_path)
+        proc.read_memory(7, tmp_path)
     assert caught.value.gone
 
 
@@ -143,7 +143,7 @@ def test_what_one_page_says(
     tmp_path: Path, parent: int, worker: int, sibling: int, at_least: int, at_most: int
 ) -> None:
     # Beyond one chunk, so that the seam between two is crossed.
-    before, after = [SHARED_PAGE] * 3, [0] * (_copied._CHUNK + 5)
+    before, after = [SHARED_PAGE] * 3, [0] * (copied._CHUNK + 5)
     for pid, entry in ((1, parent), (2, worker), (3, sibling)):
         plant_pages(tmp_path, pid, [*before, entry, *after, entry])
     found = measure_family(1, [2, 3], proc=tmp_path)[2]
@@ -168,8 +168,8 @@ def test_a_worker_that_ends_meanwhile_does_not_spoil_the_others(tmp_path: Path) 
     plant(tmp_path, 4, pagemap="")
     found = measure_family(1, [2, 3, 4, 5], proc=tmp_path)
     assert found[2].exact == PAGE
-    assert found[4] == _copied.Copied(None, None, "process 4 is gone")
-    assert found[5] == _copied.Copied(None, None, "process 5 is gone")
+    assert found[4] == copied.Copied(None, None, "process 4 is gone")
+    assert found[5] == copied.Copied(None, None, "process 5 is gone")
 
 
 def test_terabytes_of_reserved_address_space_are_not_read(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_terabytes_of_reserved_address_space_are_not_read(tmp_path: Path) -> Non
 def test_hosts_are_recognized(command: str, name: str, benefits: str) -> None:
     words = [word.replace("\0", " ") for word in command.split(" ")]
     for form in (words, [command.replace("\0", " ")] if ":" in words[0] or "[" in words[0] else words):
-        host = _hosts.identify(form)
+        host = hosts.identify(form)
         assert host is not None
         assert (host.name, host.benefits) == (name, benefits)
         assert benefits != "no" or host.why
@@ -230,7 +230,7 @@ def test_hosts_are_recognized(command: str, name: str, benefits: str) -> None:
     ],
 )
 def test_programs_that_only_mention_a_host_are_none(command: str) -> None:
-    assert _hosts.identify(command.split(" ")) is None
+    assert hosts.identify(command.split(" ")) is None
 
 
 # --- the budget

@@ -14,9 +14,9 @@ import psutil
 import pytest
 from _workers_support import leaves_nothing_behind, one, only, raise_it, run_script  # noqa: F401
 
-from cowfreeze._errors import WorkerFailed
-from cowfreeze._workers import fork_workers
+from cowfreeze._workers.fork import fork_workers
 from cowfreeze._workers.processes import error_text
+from cowfreeze._workers.report import WorkerFailed
 
 # --- results ------------------------------------------------------------------------
 

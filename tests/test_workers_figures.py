@@ -15,8 +15,10 @@ import pytest
 from _workers_support import leaves_nothing_behind, only, raise_it  # noqa: F401
 
 import cowfreeze
-from cowfreeze._errors import CowfreezeError, PagesCopied, WorkerFailed
-from cowfreeze._workers import assert_shared, fork_workers, run
+from cowfreeze._errors import CowfreezeError
+from cowfreeze._workers import run
+from cowfreeze._workers.fork import assert_shared, fork_workers
+from cowfreeze._workers.report import PagesCopied, WorkerFailed
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -19,10 +19,11 @@ import pytest
 from _workers_support import leaves_nothing_behind, one, only, run_script  # noqa: F401
 
 from cowfreeze import _core
-from cowfreeze._errors import CowfreezeError, PagesCopied
-from cowfreeze._report import WorkersResult
-from cowfreeze._workers import fork_workers, run
+from cowfreeze._errors import CowfreezeError
+from cowfreeze._workers import run
 from cowfreeze._workers.channel import HEADER, MEASURED, RELEASE
+from cowfreeze._workers.fork import fork_workers
+from cowfreeze._workers.report import PagesCopied, WorkersResult
 from cowfreeze._workers.worker import Worker
 
 SCRIPTS = Path(__file__).parent / "workers"

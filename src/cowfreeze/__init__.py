@@ -10,20 +10,16 @@ Frozen objects are never freed.
 """
 
 from cowfreeze._clone import clone, iter_clone
-from cowfreeze._errors import (
-    CowfreezeError,
-    CowfreezeWarning,
-    PagesCopied,
-    UnsupportedError,
-    WorkerFailed,
-)
+from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
 from cowfreeze._exit import fast_exit, fast_exit_guard
-from cowfreeze._explain import Explanation, PageCause
-from cowfreeze._freeze import FreezeReport, freeze, is_frozen
+from cowfreeze._explain.causes import Frame, PageCause
+from cowfreeze._explain.explanation import Explanation
+from cowfreeze._freeze.freeze import freeze, is_frozen
+from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._pack import PackReport, pack, repair_packed
-from cowfreeze._report import WorkerReport, WorkersResult
-from cowfreeze._trap import Frame, Trap, TrappedWrite, trap
-from cowfreeze._workers import assert_shared, fork_workers
+from cowfreeze._trap import Trap, TrappedWrite, trap
+from cowfreeze._workers.fork import assert_shared, fork_workers
+from cowfreeze._workers.report import PagesCopied, WorkerFailed, WorkerReport, WorkersResult
 
 __version__ = "0.1.0.dev0"
 

@@ -4,12 +4,12 @@
 No policy and no loop over objects belongs here. Each .pxi binds one group of C files.
 """
 
-include "_audit.pxi"
-include "_freeze.pxi"
-include "_move.pxi"
+include "_workers/audit.pxi"
+include "_freeze/freeze.pxi"
+include "_freeze/move.pxi"
 include "_trap.pxi"
-include "_explain.pxi"
-include "_owners.pxi"
+include "_explain/explanation.pxi"
+include "_explain/owners.pxi"
 include "_clone.pxi"
 include "_pack.pxi"
 include "_exit.pxi"

@@ -1,4 +1,4 @@
-"""Every exception and warning that cowfreeze raises by itself.
+"""The exceptions and warnings of cowfreeze, but for those about a result: they stand with it.
 
 A message says three things: what happened, why, and what to do about it. Wrong
 arguments raise the built-in ``TypeError`` and ``ValueError``, also with the right
@@ -6,11 +6,6 @@ form in the text; a caller who catches those for other libraries catches ours.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cowfreeze._report import WorkersResult
 
 
 class CowfreezeError(Exception):
@@ -28,34 +23,6 @@ class UnsupportedError(CowfreezeError):
     """This platform, build or kernel lacks what was asked for."""
 
     exit_code = 3
-
-
-class _AboutResult(CowfreezeError):
-    """An error about a finished run. It keeps the result, so that no figure is lost.
-
-    Attributes:
-        result: the result that was judged, or None.
-    """
-
-    def __init__(self, message: str, result: WorkersResult | None = None) -> None:
-        # Only the message goes into args: unpickling calls the class with args and
-        # restores `result` from __dict__ (pytest-xdist and process pools pickle errors).
-        super().__init__(message)
-        self.result = result
-
-
-class PagesCopied(_AboutResult, AssertionError):
-    """Workers copied more pages than the assertion allows, or it is unknown whether they did.
-
-    It is an AssertionError, so that test runners count it as a failed test. Unknown
-    figures raise it too: an assertion that passes on what nobody measured proves nothing.
-    """
-
-
-class WorkerFailed(_AboutResult):
-    """A worker raised, exited, was killed or timed out, so there is no result to judge."""
-
-    exit_code = 4
 
 
 class CowfreezeWarning(RuntimeWarning):

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cowfreeze import _core
-from cowfreeze._before import look_at_layouts
 from cowfreeze._errors import UnsupportedError
-from cowfreeze._freeze import FreezeReport
+from cowfreeze._freeze.checks import look_at_layouts
+from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size
 
 __all__ = ["PackReport", "pack", "repair_packed"]

@@ -9,7 +9,7 @@
 Upper and lower case are the same. A single letter ("64K") is refused: half of the
 tools in use mean 1000 by it and the other half 1024, and a limit that is silently
 2.4 % off (10 % for "T") is worse than an error. Sizes are printed in binary units
-only, because memory comes in pages and pages are powers of two.
+only, because memory comes in pages and pages are powers of two. A count is a plain int.
 """
 
 from __future__ import annotations
@@ -94,3 +94,17 @@ def _short(value: float) -> str:
         return f"{value:.0f}"
     text = f"{value:.1f}"
     return text[:-2] if text.endswith(".0") else text
+
+
+def check_count(value: int, name: str, least: int = 0) -> int:
+    """Return VALUE if it is an int of at least LEAST.
+
+    Raises:
+        TypeError: not an int (a bool is none).
+        ValueError: below LEAST.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is not a number: give an int of at least {least}")
+    if value < least:
+        raise ValueError(f"{name}={value!r} is too small: give an int of at least {least}")
+    return value

@@ -19,13 +19,21 @@ import dataclasses
 import errno
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError
-from cowfreeze._paths import Root, Steps, detail_text, path_text, roots_of_this_process
-from cowfreeze._paths import short_repr, type_name
-from cowfreeze._report import check_count
+from cowfreeze._explain.causes import Frame
+from cowfreeze._explain.paths import (
+    Root,
+    Steps,
+    detail_text,
+    path_text,
+    roots_of_this_process,
+    short_repr,
+    type_name,
+)
+from cowfreeze._sizes import check_count
 from cowfreeze._tables import make_table, render
 
 if TYPE_CHECKING:
@@ -43,24 +51,6 @@ _NO_STACK = {
     "unreadable": "a frame did not hold what it should",
     "codes full": "more functions than there is room for",
 }
-
-
-class Frame(NamedTuple):
-    """A Python function that ran.
-
-    Attributes:
-        file: as the code object names it; the end of a very long name.
-        line: None where the interpreter does not tell.
-        function: qualified name (3.10: the bare name).
-    """
-
-    file: str
-    line: int | None
-    function: str
-
-    def __str__(self) -> str:
-        line = "?" if self.line is None else self.line
-        return f"{self.file.rpartition('/')[2]}:{line} in {self.function}"
 
 
 @dataclasses.dataclass(frozen=True)

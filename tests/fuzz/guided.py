@@ -26,7 +26,7 @@ sys.path.insert(0, str(TESTS))
 with atheris.instrument_imports(include=["cowfreeze"]):
     import test_fuzz as checks
 
-    from cowfreeze.cli import _proc
+    from cowfreeze._system import proc
 
 
 def file_target(name: str) -> Callable[[bytes], None]:
@@ -37,7 +37,7 @@ def file_target(name: str) -> Callable[[bytes], None]:
         (folder / name).write_bytes(data)
         try:
             checks.FILES[name](folder.parent)
-        except _proc.Unreadable:
+        except proc.Unreadable:
             pass
 
     return run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cowfreeze._plugin.result import Explanation
-from cowfreeze._report import WorkersResult
 from cowfreeze._workers.processes import error_text
+from cowfreeze._workers.report import WorkersResult
 
 TOP = 10
 

@@ -13,7 +13,7 @@ from cowfreeze._plugin import settings as settings_module
 from cowfreeze._plugin.measure import BodyRaised, Job, measure
 from cowfreeze._plugin.result import CowResult
 from cowfreeze._plugin.settings import Settings, WrongSetting
-from cowfreeze._workers import fork_workers
+from cowfreeze._workers.fork import fork_workers
 
 SETTINGS = pytest.StashKey[Settings]()
 BODY = pytest.StashKey["tuple[BaseException | None, dict[str, Any] | None]"]()

@@ -24,13 +24,12 @@ from typing import Any, NamedTuple
 import pytest
 
 import cowfreeze
-from cowfreeze._errors import WorkerFailed
 from cowfreeze._plugin import causes, zygote
 from cowfreeze._plugin.outcome import Ending, Told, attempt, forget_captured, load_error
 from cowfreeze._plugin.result import CowResult, Explanation
 from cowfreeze._plugin.settings import Settings
-from cowfreeze._report import EXITED, RETURNED, WorkersResult
-from cowfreeze._workers import fork_and_explain
+from cowfreeze._workers.fork import fork_and_explain
+from cowfreeze._workers.report import EXITED, RETURNED, WorkerFailed, WorkersResult
 
 
 class Job(NamedTuple):

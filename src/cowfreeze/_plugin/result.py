@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from cowfreeze._errors import PagesCopied
 from cowfreeze._plugin.settings import MAX_COPIED, MAX_FROZEN
-from cowfreeze._report import WorkerReport, WorkersResult, check_count
-from cowfreeze._sizes import format_size, parse_size
+from cowfreeze._sizes import check_count, format_size, parse_size
 from cowfreeze._tables import render
+from cowfreeze._workers.report import PagesCopied, WorkerReport, WorkersResult
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from cowfreeze._report import check_count
-from cowfreeze._sizes import format_size, parse_size
+from cowfreeze._sizes import check_count, format_size, parse_size
 
 FREEZE = ("data", "heap", "none")
 

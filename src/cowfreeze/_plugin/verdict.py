@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cowfreeze._errors import PagesCopied
 from cowfreeze._plugin import figures
 from cowfreeze._plugin.marker import BODY, MEASURED, Measured
 from cowfreeze._plugin.outcome import longrepr
+from cowfreeze._workers.report import PagesCopied
 
 COPIED = "copied"  # over a limit, or above the saved figures
 SHARED = "shared"

@@ -25,44 +25,44 @@ from _signal import pthread_sigmask as set_signal_mask  # type: ignore[import-no
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cowfreeze import _core
-from cowfreeze import _report as report
+from cowfreeze._workers import report
 from cowfreeze._workers.channel import END, GO, HEADER, MEASURED, RELEASE, VALUE, Figures, Mailbox
 from cowfreeze._workers.processes import BLOCKABLE, error_text, flush_streams
 
 if TYPE_CHECKING:
-    from cowfreeze._workers.run import Run
+    from cowfreeze._workers.state import State
     from cowfreeze._workers.worker import Worker
 
 _BROKEN = 70  # exit status of a worker that failed in our code (EX_SOFTWARE)
 _FLUSH_FAILED = 120  # what Python itself exits with when it cannot flush
 
 
-def work(run: Run, worker: Worker) -> NoReturn:
+def work(state: State, worker: Worker) -> NoReturn:
     """Be the worker. Never returns (W4): the caller's frames belong to the parent."""
     status = _BROKEN
     pid = os.getpid()
     try:
-        status = _work_until_exit(run, worker, pid)
+        status = _work_until_exit(state, worker, pid)
     except BaseException as error:
         if os.getpid() == pid:
             figures = Figures(Mailbox.BROKEN, False, b"", error_text(error), -1, 0.0)
-            run.mailbox.put(worker.index, figures)
+            state.mailbox.put(worker.index, figures)
     finally:
         os._exit(status)
 
 
-def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
+def _work_until_exit(state: State, worker: Worker, pid: int) -> int:
     """Returns the exit status."""
-    audit, why, faults = _start_audit(run)
+    audit, why, faults = _start_audit(state)
     # After this only the parent holds the other end: it hangs up when the parent ends.
-    for here, there in run.ends:
+    for here, there in state.ends:
         os.close(here)
         if there != worker.there.fileno():
             os.close(there)
     if worker.there.recv(1) != GO:
         return _BROKEN
     _die_with_parent(worker.there, True)
-    if os.getppid() != run.parent:
+    if os.getppid() != state.parent:
         return _BROKEN
     before = b""
     trapped = worker.trapped
@@ -72,16 +72,16 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
         before, why = _measure(audit, worker, False)
     if trapped is not None:
         trapped.arm()  # here, so that no first write lies between the measuring and it
-    run.mailbox.start(worker.index)
+    state.mailbox.start(worker.index)
     outcome = report.RETURNED
     value: Any = None
     failure: BaseException | None = None
     started = time.perf_counter()
     try:
-        if run.children_ignored:
+        if state.children_ignored:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        set_signal_mask(signal.SIG_SETMASK, run.mask)
-        value = run.target(*worker.call)
+        set_signal_mask(signal.SIG_SETMASK, state.mask)
+        value = state.target(*worker.call)
     except SystemExit as error:
         outcome, failure = report.EXITED, error
     except BaseException as error:
@@ -102,18 +102,18 @@ def _work_until_exit(run: Run, worker: Worker, pid: int) -> int:
     if worker.pages is not None:
         worker.pages.collections = gc.get_stats()[2]["collections"]
     figures = Figures(Mailbox.MEASURED, _has_children(), records, why, minor_faults, seconds)
-    run.mailbox.put(worker.index, figures)
+    state.mailbox.put(worker.index, figures)
     told = _send(worker, MEASURED, b"") and _wait_for_release(worker)
-    return _tell_and_flush(run, worker, told, figures, outcome, value, failure)
+    return _tell_and_flush(state, worker, told, figures, outcome, value, failure)
 
 
-def _start_audit(run: Run) -> tuple[_core.WorkerAudit | None, str, int]:
+def _start_audit(state: State) -> tuple[_core.WorkerAudit | None, str, int]:
     """The audit, or why there is none, and the minor faults so far."""
     faults = _minor_faults()
-    if run.witness is None:
-        return None, run.no_witness, faults
+    if state.witness is None:
+        return None, state.no_witness, faults
     try:
-        return _core.WorkerAudit(run.witness), "", faults
+        return _core.WorkerAudit(state.witness), "", faults
     except Exception as error:
         return None, f"The audit could not start in the worker: {error_text(error)}.", faults
 
@@ -200,7 +200,7 @@ def _wait_for_release(worker: Worker) -> bool:
 
 
 def _tell_and_flush(
-    run: Run,
+    state: State,
     worker: Worker,
     told: bool,
     figures: Figures,
@@ -238,7 +238,7 @@ def _tell_and_flush(
                 "returned, but the target had closed the descriptors through which its result "
                 "is sent. Leave descriptors alone that the target has not opened"
             )
-        run.mailbox.put(
+        state.mailbox.put(
             worker.index, figures._replace(stage=Mailbox.TOLD, text=f"{outcome}: {text}")
         )
     return status

@@ -11,13 +11,13 @@ import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cowfreeze import _core
-from cowfreeze import _report as report
-from cowfreeze._report import WorkerReport
+from cowfreeze._workers import report
 from cowfreeze._workers.channel import END, VALUE, Figures, Mailbox
 from cowfreeze._workers.processes import error_text, signal_name
+from cowfreeze._workers.report import WorkerReport
 
 if TYPE_CHECKING:
-    from cowfreeze._workers.run import Run
+    from cowfreeze._workers.state import State
     from cowfreeze._workers.worker import Worker
 
 # The statuses that are a verb by themselves; "killed" and the like need "was".
@@ -46,10 +46,10 @@ class PageFigures(NamedTuple):
     reasons: tuple[str, ...] = ()
 
 
-def make_report(run: Run, worker: Worker) -> tuple[WorkerReport, str | None]:
+def make_report(state: State, worker: Worker) -> tuple[WorkerReport, str | None]:
     """The report of one worker, and the method of its audit."""
-    figures = run.mailbox.get(worker.index)
-    ending = _ending(run, worker, figures)
+    figures = state.mailbox.get(worker.index)
+    ending = _ending(state, worker, figures)
     reasons: list[str] = []
     pages = PageFigures()
     if figures.records:
@@ -92,12 +92,12 @@ def make_report(run: Run, worker: Worker) -> tuple[WorkerReport, str | None]:
     return made, pages.method
 
 
-def _ending(run: Run, worker: Worker, figures: Figures) -> Ending:
+def _ending(state: State, worker: Worker, figures: Figures) -> Ending:
     """How the worker ended, from its own words if there are any, else from its status."""
     if worker.timed_out_in == "target" or (worker.timed_out_in and END not in worker.messages):
-        return Ending(report.TIMED_OUT, _timeout_text(run, worker))
+        return Ending(report.TIMED_OUT, _timeout_text(state, worker))
     if END in worker.messages:
-        return _told_ending(run, worker)
+        return _told_ending(state, worker)
     code = worker.exitcode
     if worker.channel_error and figures.stage != Mailbox.TOLD:
         return Ending(
@@ -133,10 +133,10 @@ def _ending(run: Run, worker: Worker, figures: Figures) -> Ending:
     return Ending(report.EXITED, f"exited with status {code} (os._exit in the target)")
 
 
-def _told_ending(run: Run, worker: Worker) -> Ending:
+def _told_ending(state: State, worker: Worker) -> Ending:
     told = pickle.loads(worker.messages[END])
     if told["flush_error"]:
-        run.notes.append(f"worker {worker.index} {told['flush_error']}")
+        state.notes.append(f"worker {worker.index} {told['flush_error']}")
     ending = Ending(told["outcome"], told["status"], traceback=told["traceback"])
     if VALUE not in worker.messages:
         return ending
@@ -156,11 +156,11 @@ def _told_ending(run: Run, worker: Worker) -> Ending:
     return ending._replace(error=value if isinstance(value, BaseException) else None)
 
 
-def _timeout_text(run: Run, worker: Worker) -> str:
+def _timeout_text(state: State, worker: Worker) -> str:
     what = "" if worker.timed_out_in == "target" else " while it sent its result"
-    text = f"timed out after {run.timeout:g} s{what}"
+    text = f"timed out after {state.timeout:g} s{what}"
     if worker.sigkilled:
-        return f"{text}; it ignored SIGTERM for {run.grace:g} s and was ended by SIGKILL"
+        return f"{text}; it ignored SIGTERM for {state.grace:g} s and was ended by SIGKILL"
     if worker.exitcode == -signal.SIGTERM:
         return f"{text} and was ended by SIGTERM"
     return f"{text} and ended by itself after SIGTERM"

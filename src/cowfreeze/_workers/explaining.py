@@ -12,14 +12,14 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-from cowfreeze import _attribution as attribution
 from cowfreeze import _core
-from cowfreeze._explain import Explanation
+from cowfreeze._explain.explanation import Explanation
+from cowfreeze._workers import find_causes as attribution
 from cowfreeze._workers.endings import PageFigures, page_figures
 from cowfreeze._workers.processes import error_text
 
 if TYPE_CHECKING:
-    from cowfreeze._workers.run import Run
+    from cowfreeze._workers.state import State
     from cowfreeze._workers.worker import Worker
 
 # Of a worker's copied pages and frozen ones (None: unknown): shall they be explained?
@@ -44,7 +44,7 @@ class Explaining:
         self.collections = -1
         self.explanations: dict[int, Explanation] = {}
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, state: State) -> None:
         if self.wants is None:
             return
         # What a worker's count of full collections starts with; -1: the collector leaves
@@ -53,7 +53,7 @@ class Explaining:
             self.collections = gc.get_stats()[2]["collections"]
         try:
             room = attribution.room_for_pages()
-            for worker in run.workers:
+            for worker in state.workers:
                 worker.pages = _core.PageList(room)
                 if self.trap is not None:
                     # A write per page at most; one that is copied twice is noted once.
@@ -62,44 +62,44 @@ class Explaining:
         except (OSError, MemoryError) as error:
             self.why_not = f"no room to note the copied pages in: {error_text(error)}"
 
-    def open(self, run: Run) -> None:
+    def open(self, state: State) -> None:
         """After the last fork, so that no worker inherits the descriptors; before a worker
         can change its user, which would take the right to open them away."""
-        if self.wants is None or run.witness is None:
+        if self.wants is None or state.witness is None:
             return
         try:
-            self.witness_memory = attribution.open_memory(run.witness.pid)
+            self.witness_memory = attribution.open_memory(state.witness.pid)
         except OSError as error:
             self.why_not = _may_not_read("the witness", error)
             return
-        for worker in run.workers:
+        for worker in state.workers:
             try:
                 worker.memory = attribution.open_memory(worker.pid)
             except OSError as error:
                 self.why_not_worker[worker.index] = _may_not_read("the worker", error)
 
-    def explain(self, run: Run) -> None:
+    def explain(self, state: State) -> None:
         """Find out what was written on the pages of the workers that wait for their release."""
         if self.wants is None:
             return
         waiting = []
-        for worker in run.workers:
-            records = run.mailbox.get(worker.index).records
+        for worker in state.workers:
+            records = state.mailbox.get(worker.index).records
             figures = page_figures(records) if records else PageFigures()
             if not self.wants(figures.copied_pages, figures.frozen_copied_pages):
                 continue
             one = self._waiting(worker, figures)
             if one is None:
-                why = self._reason(run, worker, figures)
+                why = self._reason(state, worker, figures)
                 self.explanations[worker.index] = attribution.unexplained(worker.index, why)
             else:
                 waiting.append(one)
-        if not waiting or run.witness is None or self.witness_memory is None:
+        if not waiting or state.witness is None or self.witness_memory is None:
             return
         try:
             self.explanations.update(
                 attribution.explain_waiting(
-                    run.witness, self.witness_memory, waiting, run.target, run.calls, self.names
+                    state.witness, self.witness_memory, waiting, state.target, state.calls, self.names
                 )
             )
         except Exception as error:  # what the workers did must not be lost over it
@@ -120,13 +120,13 @@ class Explaining:
             worker.trapped, self.trap == IF_CHEAP,
         )  # fmt: skip
 
-    def _reason(self, run: Run, worker: Worker, figures: PageFigures) -> str:
+    def _reason(self, state: State, worker: Worker, figures: PageFigures) -> str:
         if worker.ended:
             return "the worker had ended before its pages could be looked at"
         return (
             self.why_not
             or self.why_not_worker.get(worker.index)
-            or run.no_witness
+            or state.no_witness
             or " ".join(figures.reasons)
             or "the worker could not measure its pages"
         )

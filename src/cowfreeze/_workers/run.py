@@ -14,7 +14,6 @@ from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError
-from cowfreeze._report import WorkersResult
 from cowfreeze._workers.channel import GO, RELEASE, Mailbox
 from cowfreeze._workers.child import work
 from cowfreeze._workers.endings import make_report
@@ -31,6 +30,8 @@ from cowfreeze._workers.processes import (
     read_memory,
     thread_count,
 )
+from cowfreeze._workers.report import WorkersResult
+from cowfreeze._workers.state import State
 from cowfreeze._workers.worker import Worker
 
 
@@ -47,22 +48,11 @@ class Run:
         trap: str | None = None,
     ) -> None:
         self.explaining = Explaining(wants_explanation, trap)
-        self.target = target
-        self.calls = calls
-        self.timeout = timeout
-        self.grace = grace
-        self.parent = os.getpid()
-        self.witness: _core.Witness | None = None
-        self.no_witness = ""
-        self.notes: list[str] = []
-        self.workers: list[Worker] = []
+        self.state = State(target, calls, timeout, grace)
         self.cluster_pss: int | None = None
         self.inherited: int | None = None
-        self.children_ignored = False
         self.threads = 1
         self.forked: list[int] = []  # pids, whatever came between a fork and worker.pid
-        self.ends: list[tuple[int, int]] = []
-        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self.started = self.finished = 0.0
         self._cleanup = contextlib.ExitStack()
 
@@ -81,39 +71,39 @@ class Run:
             with handlers_later(self.threads):
                 self._cleanup.close()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.state.mask)
 
     def _prepare(self) -> None:
         """Everything that can be done before the witness is forked."""
         self.threads = thread_count()
         if self.threads > 1:
-            self.notes.append(
+            self.state.notes.append(
                 f"this process has {self.threads - 1} more threads: only the one that forks "
                 "lives on in a worker, and locks that others hold at that moment stay locked "
                 "there. Fork before threads are started"
             )
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         self._take_over_sigchld()
-        self.mailbox = Mailbox(len(self.calls))
-        self._cleanup.callback(self.mailbox.close)
+        self.state.mailbox = Mailbox(len(self.state.calls))
+        self._cleanup.callback(self.state.mailbox.close)
         self.selector = selectors.DefaultSelector()
         self._cleanup.callback(self.selector.close)
         self._cleanup.callback(self._end_all)
         try:
-            for index, call in enumerate(self.calls):
-                self.workers.append(Worker(index, call))
+            for index, call in enumerate(self.state.calls):
+                self.state.workers.append(Worker(index, call))
         except OSError as error:
             raise CowfreezeError(
-                f"no channel to worker {len(self.workers)} of {len(self.calls)} could be made: "
+                f"no channel to worker {len(self.state.workers)} of {len(self.state.calls)} could be made: "
                 f"{error}. Nothing was started. Each worker takes three descriptors here: "
                 "raise the limit (ulimit -n) or start fewer workers"
             ) from error
-        self.ends = [(w.here.fileno(), w.there.fileno()) for w in self.workers]
-        self.explaining.prepare(self)
+        self.state.ends = [(w.here.fileno(), w.there.fileno()) for w in self.state.workers]
+        self.explaining.prepare(self.state)
         # What is still buffered here would be written once more by every worker.
         flushed = flush_streams()
         if flushed:
-            self.notes.append(f"before the fork, the parent {flushed}")
+            self.state.notes.append(f"before the fork, the parent {flushed}")
         self._read_inherited()
 
     def _take_over_sigchld(self) -> None:
@@ -122,12 +112,12 @@ class Run:
         if signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
             return
         if threading.current_thread() is not threading.main_thread():
-            self.notes.append(
+            self.state.notes.append(
                 "SIGCHLD is ignored, and only the main thread can change that: exit statuses "
                 "are unknown. Call fork_workers in the main thread"
             )
             return
-        self.children_ignored = True
+        self.state.children_ignored = True
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._cleanup.callback(self._give_back_sigchld)
 
@@ -146,7 +136,7 @@ class Run:
                         # What freeze(remap=True) has moved is this process's memory, too.
                         self.inherited = int(line.split()[1]) * 1024 + _core.remapped_bytes()
         except OSError as error:
-            self.notes.append(f"inherited memory is unknown: {error}")
+            self.state.notes.append(f"inherited memory is unknown: {error}")
 
     def fork(self) -> None:
         """Fork the witness and all workers, then let the workers start."""
@@ -156,25 +146,25 @@ class Run:
         before = signal.pthread_sigmask(signal.SIG_SETMASK, BLOCKABLE)
         try:
             self._fork_witness()
-            for worker in self.workers:
+            for worker in self.state.workers:
                 worker.pid = self._fork_worker(worker)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for worker in self.workers:
+        for worker in self.state.workers:
             worker.there.close()
             worker.pidfd = open_pidfd(worker.pid)
             self.selector.register(worker.here, selectors.EVENT_READ, (worker, True))
             if worker.pidfd is not None:
                 self.selector.register(worker.pidfd, selectors.EVENT_READ, (worker, False))
-        self.explaining.open(self)
-        for worker in self.workers:
+        self.explaining.open(self.state)
+        for worker in self.state.workers:
             worker.send(GO)
 
     def _fork_witness(self) -> None:
         try:
-            self.witness = _core.Witness()
+            self.state.witness = _core.Witness()
         except OSError as error:
-            self.no_witness = (
+            self.state.no_witness = (
                 f"No witness could be forked ({error}), so nothing tells which pages were "
                 "copied. Check the limits on processes and memory."
             )
@@ -184,18 +174,18 @@ class Run:
             pid = fork(self.threads, self.forked)
         except OSError as error:
             raise CowfreezeError(
-                f"worker {worker.index} of {len(self.workers)} could not be forked: {error}. "
+                f"worker {worker.index} of {len(self.state.workers)} could not be forked: {error}. "
                 f"The {worker.index} before it were ended; no target has run. Check the limits "
                 "on processes (ulimit -u, the pids cgroup) and memory (overcommit), or start "
                 "fewer workers"
             ) from error
         if pid == 0:
-            work(self, worker)
+            work(self.state, worker)
         return pid
 
     def wait_until_measured(self) -> None:
         """Until every worker has measured its pages or has ended."""
-        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        deadline = None if self.state.timeout is None else time.monotonic() + self.state.timeout
         self._wait(lambda worker: worker.is_measured or worker.ended, deadline, "target")
 
     def read_memory(self) -> None:
@@ -209,7 +199,7 @@ class Run:
         """
         total = 0
         missing = []
-        for worker in self.workers:
+        for worker in self.state.workers:
             if worker.ended:
                 missing.append(f"worker {worker.index} had ended")
                 continue
@@ -219,21 +209,21 @@ class Run:
                 continue
             worker.uss, worker.pss = memory
             total += worker.pss
-            if self.mailbox.get(worker.index).children:
+            if self.state.mailbox.get(worker.index).children:
                 worker.family = descendants(worker.pid)
-        memory, why = read_memory(self.parent)
+        memory, why = read_memory(self.state.parent)
         if memory is None:
             missing.append(f"the parent: {why}")
         else:
             total += memory.pss
-        if self.witness is not None:
-            memory, why = read_memory(self.witness.pid)
+        if self.state.witness is not None:
+            memory, why = read_memory(self.state.witness.pid)
             if memory is None:
                 missing.append(f"the witness: {why}")
             else:
                 total += memory.pss - memory.uss
         if missing:
-            self.notes.append(
+            self.state.notes.append(
                 "cluster PSS is unknown, it needs all processes at once: " + "; ".join(missing)
             )
         else:
@@ -241,26 +231,26 @@ class Run:
 
     def explain(self) -> None:
         """After read_memory, because the index of objects would count as the parent's memory."""
-        self.explaining.explain(self)
+        self.explaining.explain(self.state)
 
     def collect(self) -> None:
         """Let the workers send their results and end; reap them."""
-        for worker in self.workers:
+        for worker in self.state.workers:
             worker.send(RELEASE)
-        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        deadline = None if self.state.timeout is None else time.monotonic() + self.state.timeout
         self._wait(lambda worker: worker.ended, deadline, "result")
         self.finished = time.monotonic()
-        for worker in self.workers:
-            left = end_family(worker.family, 0 if worker.timed_out_in else self.grace)
+        for worker in self.state.workers:
+            left = end_family(worker.family, 0 if worker.timed_out_in else self.state.grace)
             if left:
-                self.notes.append(
+                self.state.notes.append(
                     f"worker {worker.index} left {left} processes running that its target "
                     "had started; they were killed. Wait for them in the target"
                 )
 
     def _wait(self, settled: Callable[[Worker], bool], deadline: float | None, phase: str) -> None:
         while True:
-            waiting = [worker for worker in self.workers if not settled(worker)]
+            waiting = [worker for worker in self.state.workers if not settled(worker)]
             if not waiting:
                 return
             pause = self._expire(waiting, deadline, phase)
@@ -299,7 +289,7 @@ class Run:
                 worker.terminated_at = now
                 worker.family = descendants(worker.pid)
                 worker.signal(signal.SIGTERM)
-            left = worker.terminated_at + self.grace - now
+            left = worker.terminated_at + self.state.grace - now
             if left > 0:
                 pause = left if pause is None else min(pause, left)
             elif not worker.sigkilled:
@@ -309,25 +299,25 @@ class Run:
 
     def _end_all(self) -> None:
         """Kill and reap what is left: nothing after a result, all after an exception."""
-        for worker, pid in zip(self.workers, self.forked, strict=False):
+        for worker, pid in zip(self.state.workers, self.forked, strict=False):
             worker.pid = pid
         try:
-            for worker in self.workers:
+            for worker in self.state.workers:
                 if not worker.ended and worker.pid != 0:
                     worker.family += descendants(worker.pid)
                     worker.signal(signal.SIGKILL)
-            for worker in self.workers:
+            for worker in self.state.workers:
                 worker.reap(block=True)
                 end_family(worker.family, 0)
         finally:
-            for worker in self.workers:
+            for worker in self.state.workers:
                 worker.close()
             self.explaining.close()
-            if self.witness is not None:
-                self.witness.close()
+            if self.state.witness is not None:
+                self.state.witness.close()
 
     def result(self) -> WorkersResult:
-        reports = [make_report(self, worker) for worker in self.workers]
+        reports = [make_report(self.state, worker) for worker in self.state.workers]
         methods = dict.fromkeys(method for _, method in reports if method)
         return WorkersResult(
             workers=tuple(report for report, _ in reports),
@@ -336,6 +326,6 @@ class Run:
             seconds=self.finished - self.started,
             inherited=self.inherited,
             cluster_pss=self.cluster_pss,
-            notes=tuple(self.notes),
+            notes=tuple(self.state.notes),
             explanations=self.explaining.in_order(),
         )

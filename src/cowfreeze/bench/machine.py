@@ -18,7 +18,7 @@ def describe() -> dict[str, str]:
 
     from cowfreeze import __version__
     from cowfreeze._sizes import format_size
-    from cowfreeze.bench.memory import available_memory
+    from cowfreeze._system.memory import available_memory
 
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = os.sysconf("SC_PHYS_PAGES") * page, available_memory()

@@ -14,15 +14,15 @@ from typing import Any
 
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._sizes import format_size
+from cowfreeze._system.memory import available_memory
 from cowfreeze.bench.cases import CASES
 from cowfreeze.bench.cases.base import Case
-from cowfreeze.bench.memory import available_memory
+from cowfreeze.bench.fresh_interpreter import ending, run_room
 from cowfreeze.bench.modes import MODES
-from cowfreeze.bench.results import Cell
-from cowfreeze.bench.rooms import ending, run_room
+from cowfreeze.bench.report.results import Cell
 
-_PROGRAM = "cowfreeze.bench.cell:program"
-_WARM = "cowfreeze.bench.memory:program"
+_PROGRAM = "cowfreeze.bench.one_run:program"
+_WARM = "cowfreeze._system.memory:program"
 _MARGIN = 0.9  # part of the free memory that may be planned for
 _MOST_WARM = 4 << 30  # bytes; more takes longer than it explains
 

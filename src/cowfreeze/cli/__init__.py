@@ -18,7 +18,7 @@ from typing import Any
 
 from cowfreeze._errors import CowfreezeError
 from cowfreeze.cli import audit, bench, completion, demo, doctor, run, top
-from cowfreeze.cli._command import CommandError
+from cowfreeze.cli.command import CommandError
 
 COMMANDS = (
     demo.COMMAND, run.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND,

@@ -17,12 +17,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cowfreeze._errors import CowfreezeError
-from cowfreeze.cli._command import (
-    FAILURE, USAGE, Command, CommandError, ended_as_interrupted, positive_int, print_text,
+from cowfreeze.cli.command import (
+    FAILURE,
+    USAGE,
+    Command,
+    CommandError,
+    ended_as_interrupted,
+    positive_int,
+    print_text,
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from cowfreeze.bench.results import BenchResult, Cell
+    from cowfreeze.bench.report.results import BenchResult, Cell
     from cowfreeze.bench.runner import Plan, Planned
 
 MAX_WORKERS = 64
@@ -73,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _show_saved(arguments: argparse.Namespace) -> int:
-    from cowfreeze.bench.results import load
+    from cowfreeze.bench.report.results import load
 
     if arguments.cases or arguments.app or arguments.output:
         raise CommandError("--load shows what a file holds: give neither cases nor --app nor -o", USAGE)
@@ -115,9 +121,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _check_app(app: str, work: str | None) -> None:
-    from cowfreeze.bench.rooms import ending, run_room
+    from cowfreeze.bench.fresh_interpreter import ending, run_room
 
-    last, status = run_room("cowfreeze.bench.app:program", {"app": app, "work": work}, lambda message: None)
+    last, status = run_room("cowfreeze.bench.cases.app:program", {"app": app, "work": work}, lambda message: None)
     if "error" in last:
         raise CommandError(last["error"], USAGE)
     if status != 0:
@@ -135,7 +141,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         if os.path.isdir(path) or not os.access(folder, os.W_OK):
             raise CommandError(f"cannot write {path}", USAGE)
     if arguments.plot is not None:
-        from cowfreeze.bench.chart import check
+        from cowfreeze.bench.report.chart import check
 
         try:
             check(arguments.plot)
@@ -146,7 +152,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 def _measure(plan: Plan, arguments: argparse.Namespace) -> tuple[BenchResult, BaseException | None]:
     """Run PLAN; the result holds what was measured, whatever ended it."""
     from cowfreeze.bench import machine
-    from cowfreeze.bench.results import BenchResult, save
+    from cowfreeze.bench.report.results import BenchResult, save
     from cowfreeze.bench.runner import run_plan, warm_up
 
     command = _command_line(arguments)
@@ -180,8 +186,8 @@ def _measure(plan: Plan, arguments: argparse.Namespace) -> tuple[BenchResult, Ba
 
 def _report(result: BenchResult, arguments: argparse.Namespace) -> int:
     """Files and tables; the exit status of a run that was not interrupted."""
-    from cowfreeze.bench.results import save, to_json
-    from cowfreeze.bench.tables import full_text, markdown
+    from cowfreeze.bench.report.results import save, to_json
+    from cowfreeze.bench.report.tables import full_text, markdown
 
     if arguments.output and result.cells:
         save(result, arguments.output)
@@ -191,7 +197,7 @@ def _report(result: BenchResult, arguments: argparse.Namespace) -> int:
         print_text(markdown(result) if arguments.markdown else full_text(result))
         sys.stdout.flush()
     if arguments.plot and any(cell.values for cell in result.cells):
-        from cowfreeze.bench.chart import draw
+        from cowfreeze.bench.report.chart import draw
 
         draw(result, arguments.plot)
     return FAILURE if result.failed else 0
@@ -217,7 +223,7 @@ def _command_line(arguments: argparse.Namespace) -> str:
 
 def _list_text() -> str:
     from cowfreeze.bench.cases import CASES
-    from cowfreeze.bench.metrics import METRICS
+    from cowfreeze.bench.report.metrics import METRICS
     from cowfreeze.bench.modes import MODES
     from cowfreeze.bench.runner import mode_state
 
@@ -260,7 +266,7 @@ def _progress(planned: int) -> Iterator[tuple[Say, Show]]:
 
         yield line, lambda result: None
         return
-    from cowfreeze.bench.live import Board
+    from cowfreeze.bench.report.progress import Board
 
     with Board(planned) as board:
         yield board.say, board.show
@@ -273,8 +279,8 @@ def _add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_compare(arguments: argparse.Namespace) -> int:
-    from cowfreeze.bench.results import load
-    from cowfreeze.bench.tables import compare, compare_text
+    from cowfreeze.bench.report.results import load
+    from cowfreeze.bench.report.tables import compare, compare_text
 
     results: list[Any] = []
     for path in (arguments.before, arguments.after):

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cowfreeze.cli._command import Command
+from cowfreeze.cli.command import Command
 
 FILES = {"FILE", "A.json", "B.json"}  # metavars that name a file
 

@@ -7,13 +7,13 @@ import os
 import signal
 from pathlib import Path
 
-from cowfreeze.cli._command import USAGE, Command, CommandError
+from cowfreeze.cli.command import USAGE, Command, CommandError
 
 NOT_FOUND = 127  # what a shell exits with
 
 
 def _when(text: str) -> str:
-    from cowfreeze._armed import parse_when
+    from cowfreeze.integrations._before_fork import parse_when
 
     try:
         parse_when(text)
@@ -34,7 +34,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def environment(when: str) -> dict[str, str]:
     """The variables that arm a Python program."""
     variables = dict(os.environ)
-    folder = str(Path(__file__).resolve().parent.parent / "_run_site")
+    folder = str(Path(__file__).resolve().parent.parent / "integrations" / "_run_site")
     before = variables.get("PYTHONPATH")
     variables["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
     variables["COWFREEZE_WHEN"] = when

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable
 
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning
-from cowfreeze._freeze import FreezeReport, freeze
+from cowfreeze._freeze.freeze import freeze
+from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size
 
 # A freeze before a respawn walks the heap again; less than this is not worth it.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from cowfreeze._freeze import freeze
+from cowfreeze._freeze.freeze import freeze
 from cowfreeze.integrations.multiprocessing import forkserver_context
 
 

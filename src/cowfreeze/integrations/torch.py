@@ -24,7 +24,8 @@ from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
-from cowfreeze._freeze import FreezeReport, freeze
+from cowfreeze._freeze.freeze import freeze
+from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._pack import PackReport, pack
 
 

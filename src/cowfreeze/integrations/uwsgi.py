@@ -25,7 +25,7 @@ import warnings
 from typing import Any
 
 from cowfreeze._errors import CowfreezeWarning
-from cowfreeze._freeze import FreezeReport
+from cowfreeze._freeze.report import FreezeReport
 from cowfreeze.integrations._common import freeze_for
 
 _LAZY = ("lazy-apps", "lazy")

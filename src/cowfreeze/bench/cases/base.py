@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cowfreeze.bench.reader import Content, visit
-from cowfreeze.bench.serialized import SerializedList
+from cowfreeze.bench.cases.reader import Content, visit
+from cowfreeze.bench.modes.serialized import SerializedList
 
-DATA = "cowfreeze.bench.cell:program"  # build, apply, fork workers, measure
+DATA = "cowfreeze.bench.one_run:program"  # build, apply, fork workers, measure
 GIB = 1 << 30
 
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cowfreeze import _core
+from cowfreeze._system.memory import resident_bytes
 from cowfreeze._workers.endings import page_figures
 from cowfreeze.bench.cases import coco
 from cowfreeze.bench.cases.base import Case
-from cowfreeze.bench.memory import resident_bytes
 from cowfreeze.bench.modes import MODES, Mode
 
 

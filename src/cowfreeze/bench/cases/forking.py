@@ -13,9 +13,9 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+from cowfreeze._system.memory import available_memory, resident_bytes
 from cowfreeze.bench.cases.base import Case
-from cowfreeze.bench.children import measure_forks
-from cowfreeze.bench.memory import available_memory, resident_bytes
+from cowfreeze.bench.cases.children import measure_forks
 from cowfreeze.bench.modes import MODES, Mode, Unavailable
 
 MIB = 1 << 20
@@ -54,7 +54,7 @@ def run(order: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
     mode = MODES[order["mode"]]
     mode.before()
     if mode.name == "hugepages":
-        from cowfreeze.bench import hugepages  # noqa: F401 - imported before the first fork
+        from cowfreeze.bench.modes import hugepages  # noqa: F401 - imported before the first fork
     kept: list[Any] = []
     points: list[tuple[int, float, float]] = []
     notes: tuple[str, ...] = ()
@@ -93,6 +93,6 @@ CASE = Case(
     workers=0,
     modes=("none", "freeze", "hugepages", "pack"),
     why_not=_WHY_NOT,
-    program="cowfreeze.bench.cell:program",
+    program="cowfreeze.bench.one_run:program",
     scales=True,
 )

@@ -13,7 +13,7 @@ import warnings
 from typing import Any
 
 from cowfreeze.bench.cases.base import Case
-from cowfreeze.bench.reader import Content
+from cowfreeze.bench.cases.reader import Content
 
 _WHY_NOT = "modules, classes and functions are no list of data"
 # Left out: what prints, opens windows or starts something when it is imported, and the tests.

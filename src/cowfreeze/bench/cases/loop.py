@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from cowfreeze.bench.cases.base import Case
-from cowfreeze.bench.reader import Content
+from cowfreeze.bench.cases.reader import Content
 
 
 def build(size: int) -> list[list[str]]:

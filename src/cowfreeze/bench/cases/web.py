@@ -52,8 +52,8 @@ class _Server:
         told = {"pipe": writer, "mode": order["mode"], "size": order["size"], "workers": order["workers"]}
         descriptor = self.listener.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:cowfreeze.bench.web_server", "--bind", f"fd://{descriptor}"]
-            + ["cowfreeze.bench.web_server:application"],
+            [sys.executable, "-m", "gunicorn", "-c", "python:cowfreeze.bench.cases.web_server", "--bind", f"fd://{descriptor}"]
+            + ["cowfreeze.bench.cases.web_server:application"],
             pass_fds=[descriptor, writer],
             stdin=subprocess.DEVNULL,
             stdout=2,

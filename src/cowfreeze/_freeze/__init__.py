@@ -1,0 +1,1 @@
+"""freeze(): checks and warm-up before it, the report of it, moving memory after it."""

@@ -1,0 +1,131 @@
+"""freeze(): make what workers will read immortal, before they are forked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cowfreeze import _core
+from cowfreeze._exit import prepare_exit
+from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts
+from cowfreeze._freeze.move import prepare_move
+from cowfreeze._freeze.report import FreezeReport
+from cowfreeze._freeze.warm_up import warm_up
+
+is_frozen = _core.is_frozen
+
+
+def freeze(
+    *roots: Any,
+    collect: bool = True,
+    gc_freeze: bool = True,
+    seal: bool = True,
+    skip: Iterable[type] = (),
+    threads: str = "warn",
+    allow_forked: bool = False,
+    dry_run: bool = False,
+    warmup: Callable[[], object] | None = None,
+    relocate_code: bool = False,
+    remap: bool = False,
+    hugepages: bool = False,
+) -> FreezeReport:
+    """Freeze every object that the roots reach, for good. Frozen objects are never freed.
+
+    Call it in the parent, after loading and before forking. Workers that only read what was
+    frozen then copy none of its pages, whatever they touch and whenever the collector runs.
+    Without roots the whole heap is frozen: "boot is finished".
+
+    With roots, modules, functions, code objects and types are marked, but not walked (one
+    instance would otherwise drag the whole program in); a root itself is always opened.
+    Frames, generators, locks, files, sockets, tasks and memoryviews are left as they are and
+    counted in the report. A second call handles what is new and writes to nothing that is
+    frozen already. If it raises, no object has changed.
+
+    Args:
+        roots: objects of any type.
+        collect: run a full garbage collection first, so that garbage is not made immortal.
+        gc_freeze: move all other objects that the collector tracks to its permanent generation
+            (``gc.freeze``), so that a collection in a worker does not write to neighbours.
+        seal: take free memory beside frozen objects out of use, in the interpreter's pools and
+            in glibc's heap, so that a worker's first allocations do not land on frozen pages;
+            without roots also stop counters that each new instance of a class writes. What it
+            costs is reported as ``sealed_bytes`` and ``sealed_heap_bytes``.
+        skip: types whose instances are to be left as they are, subclasses included.
+        threads: what to do when other Python threads are running: "warn", "refuse" or "allow".
+            A thread that changes the graph during the call cannot corrupt it, because the GIL
+            is held, but what it does afterwards may write to frozen pages.
+        allow_forked: do not warn in a process that was itself forked (a zygote, a fork server).
+        dry_run: walk and count only (``warmup`` is called all the same).
+        warmup: called without arguments before anything else happens (twice for
+            ``relocate_code``): let it do what workers will do, each route or kind of job once or
+            twice. Caches and inline caches that it fills are frozen full; else each worker fills
+            its own. What it raises is raised, and nothing has changed.
+        relocate_code: without roots: move code objects that have run, with ``warmup`` those that
+            ran in its second call, onto pages of their own. Code that runs writes itself; scattered among
+            frozen objects that is most of what a worker still copies. ``f.__code__`` is an equal
+            object at another address afterwards. Nothing is moved while a tracer, a profiler, a
+            debugger or coverage is active, and before 3.12; a note says so. On 3.12 only
+            ``warmup`` shows what runs.
+        remap: then move memory that holds frozen objects and little else to private mappings of
+            memfds, which fork skips: a fork takes the same time at any size. Every address stays.
+            Workers fault the pages in when they read them. From 3.12 on.
+        hugepages: then put that memory on huge pages (MADV_COLLAPSE, Linux 6.1): forks get faster
+            by a large factor, and no page is faulted in. Both must come before the first fork
+            and exclude each other; see docs/internals/moving.md.
+
+    Returns:
+        A FreezeReport.
+
+    Raises:
+        MemoryError: no memory for the book-keeping; nothing has changed.
+        TypeError, ValueError: a wrong argument.
+        Exception: whatever ``warmup`` raises.
+        CowfreezeError: other threads are running and ``threads="refuse"``; ``remap`` or
+            ``hugepages`` is not possible or not safe here (other threads, children that share the
+            memory, locked memory, no memfd, no huge pages). What turns up only after objects were
+            frozen (too many mappings, no memory half-way) is a note in the report instead.
+        UnsupportedError: called in a sub-interpreter; ``remap`` on 3.10 or 3.11.
+
+    Source: PEP 683 (immortal objects); Include/refcount.h of each version.
+    """
+    unwanted = tuple(skip)
+    for kind in unwanted:
+        if not isinstance(kind, type):
+            raise TypeError(f"skip= takes types, not {kind!r}; use skip=(MyCache,)")
+    if threads not in ("warn", "refuse", "allow"):
+        raise ValueError(f'threads= takes "warn", "refuse" or "allow", not {threads!r}')
+    if warmup is not None and not callable(warmup):
+        raise TypeError(f"warmup= takes a function without arguments, not {warmup!r}")
+    if relocate_code and roots:
+        raise ValueError(
+            "relocate_code=True moves the code of the whole program; call freeze() without roots"
+        )
+    check_interpreter()
+    if remap or hugepages:
+        prepare_move(remap, hugepages)  # before the warm-up, which may take long
+    move, notes = warm_up(warmup, relocate=relocate_code)
+    check_threads(threads)
+    check_forked(allow_forked)
+    look_at_layouts()
+    moved = prepare_move(remap, hugepages)
+    if not dry_run:
+        prepare_exit()
+    counts = _core.FreezeCounts()
+    notes = _notes_on_roots(roots) + notes
+    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, notes, moved, hugepages)
+    # From here on nothing is allocated once objects have been marked.
+    _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run, move)
+    if moved is not None and not dry_run:
+        moved.run(hugepages)
+    return report
+
+
+def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:
+    notes = []
+    for position, root in enumerate(roots):
+        if root is None or isinstance(root, (bool, int)):
+            notes.append(
+                f"root {position + 1} is {root!r}: there is nothing behind it to freeze. "
+                f"Was something else meant?"
+            )
+    return tuple(notes)
