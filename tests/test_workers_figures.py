@@ -7,12 +7,14 @@ import json
 import mmap
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
-from _workers_support import leaves_nothing_behind, only, raise_it  # noqa: F401
+from _workers_support import SCRIPTS, leaves_nothing_behind, only, raise_it  # noqa: F401
 
 import cowfreeze
 from cowfreeze._errors import CowfreezeError
@@ -56,6 +58,39 @@ def test_planted_pages_are_counted() -> None:
     assert all((worker.startup_pages or 0) > 0 for worker in result.workers)
     faults = [worker.minor_faults or 0 for worker in result.workers]
     assert all(fault >= step * index for index, fault in enumerate(faults))
+
+
+_in_child: list[Any] = []
+os.register_at_fork(after_in_child=lambda: [function() for function in _in_child])
+
+
+def test_pages_that_the_target_gives_back_hide_none_that_it_copies() -> None:
+    """An at-fork function (as it re-seeds, or clears a cache) writes; the target drops that memory
+    and writes elsewhere. The difference of two counts is below 0 then, and was told as 0."""
+    step = 2000
+    with private_memory(2 * step * PAGE) as cache, private_memory(step * PAGE) as memory:
+
+        def target(index: int) -> None:
+            if index:
+                cache.close()
+            dirty(memory, step)
+
+        _in_child.append(lambda: dirty(cache, 2 * step))
+        try:
+            kept, dropped = fork_workers(target, 2).workers
+        finally:
+            _in_child.clear()
+    for worker in (kept, dropped):
+        assert worker.startup_pages is not None and worker.startup_pages >= 2 * step
+        assert worker.copied_pages is not None and step <= worker.copied_pages < step + 500, worker
+        assert worker.copied_by_area["anon"] >= step and not worker.reasons
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root: makes a PID namespace")
+def test_where_proc_numbers_other_processes_nothing_is_read_or_killed() -> None:
+    command = ["unshare", "--pid", "--fork", sys.executable, str(SCRIPTS / "other_namespace.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
 def test_new_memory_is_no_copied_memory() -> None:

@@ -254,7 +254,7 @@ def test_a_record_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> Non
     class Broken:
         def __init__(self, witness: object) -> None: ...
 
-        def measure_into(self, descriptor: int) -> None:
+        def measure_into(self, descriptor: int, pages: object, since: bool) -> None:
             raise OSError(errno.EIO, "planted")
 
     monkeypatch.setattr(_core, "WorkerAudit", Broken)

@@ -18,12 +18,13 @@
  *   blinds   once more, for what threads of the worker did meanwhile
  *   withdraw
  *
- * Start reading at cf_audit_list().
+ * Start reading at measure().
  */
 #define _GNU_SOURCE
 #include "measure/audit.h"
 
 #include "proc/descendants.h"
+#include "proc/identity.h"
 #include "proc/ksm.h"
 #include "base/pageset.h"
 #include "measure/scan.h"
@@ -44,12 +45,20 @@ open_own_files(cf_audit *audit)
     cf_ksm_open(&audit->ksm, "self");
 }
 
+static void
+close_own_files(cf_audit *audit)
+{
+    cf_file_close(&audit->pagemap);
+    cf_file_close(&audit->maps);
+    cf_file_close(&audit->ksm);
+}
+
 /* Are all files there? The application may have closed them. */
 static void
 check_files(cf_audit *audit, cf_record *record)
 {
     if (!cf_file_intact(&audit->pagemap) || !cf_file_intact(&audit->maps)) {
-        cf_audit_stop(audit);
+        close_own_files(audit);
         open_own_files(audit);
     }
     /* The struct is this process's own copy; only its files are renewed. */
@@ -67,11 +76,36 @@ check_files(cf_audit *audit, cf_record *record)
         const cf_file *file = cf_file_intact(&audit->witness->pagemap)
                                   ? &audit->witness->maps
                                   : &audit->witness->pagemap;
+        bool other = file->error == CF_OTHER_PROC;
         bool dead = audit->witness->pid == 0 || file->error == ENOENT ||
                     file->error == ESRCH ||
                     (file->error == 0 && !cf_witness_alive(audit->witness));
-        record->why |= dead ? CF_WHY_WITNESS_DIED : CF_WHY_NO_WITNESS_FILE;
+        record->why |= other  ? CF_WHY_OTHER_PROC
+                       : dead ? CF_WHY_WITNESS_DIED
+                              : CF_WHY_NO_WITNESS_FILE;
         record->error = file->error;
+    }
+}
+
+/* Who else has this process's memory? The tree tells who, and sees those that
+ * are just ending; the canary sees those that do not stand in it. */
+static cf_kin
+look_for_kin(cf_audit *audit, cf_scan *s, pid_t *who)
+{
+    size_t size;
+    char *scratch = cf_scan_scratch(s, &size);
+    cf_kin kin = cf_kin_look(scratch, size, audit->witness->pid, who);
+    if (kin != CF_KIN_NONE || audit->canary == NULL) {
+        return kin;
+    }
+    *who = 0;
+    switch (cf_canary_look(audit->canary, &audit->pagemap)) {
+    case CF_CANARY_ALONE:
+        return CF_KIN_NONE;
+    case CF_CANARY_SHARED:
+        return CF_KIN_SHARING;
+    default:
+        return CF_KIN_UNKNOWN;
     }
 }
 
@@ -83,9 +117,7 @@ check_blinding(cf_audit *audit, cf_scan *s, bool before)
 {
     cf_record *record = s->judge.record;
     pid_t who = 0;
-    size_t size;
-    char *scratch = cf_scan_scratch(s, &size);
-    cf_kin kin = cf_kin_look(scratch, size, audit->witness->pid, &who);
+    cf_kin kin = look_for_kin(audit, s, &who);
     if (kin != CF_KIN_NONE && !s->judge.by_pfn) {
         if (!before || !cf_judge_use_frames(&s->judge)) {
             record->child = who;
@@ -103,7 +135,7 @@ static void
 count_faults(const cf_audit *audit, cf_record *record)
 {
     struct rusage usage;
-    if (!audit->has_rusage || audit->pid != getpid() ||
+    if (!audit->has_rusage || audit->process != cf_process_id() ||
         getrusage(RUSAGE_SELF, &usage) < 0) {
         record->why |= CF_WHY_NO_RUSAGE;
         return;
@@ -160,7 +192,7 @@ withdraw(cf_scan *s)
 void
 cf_audit_look(cf_audit *audit, cf_witness *witness)
 {
-    *audit = (cf_audit){.witness = witness, .pid = getpid()};
+    *audit = (cf_audit){.witness = witness, .process = cf_process_id()};
     open_own_files(audit);
 }
 
@@ -169,6 +201,7 @@ cf_audit_start(cf_audit *audit, cf_witness *witness)
 {
     struct rusage usage;
     cf_audit_look(audit, witness);
+    audit->canary = cf_canary_new();
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
@@ -181,14 +214,16 @@ cf_audit_start(cf_audit *audit, cf_witness *witness)
 void
 cf_audit_stop(cf_audit *audit)
 {
-    cf_file_close(&audit->pagemap);
-    cf_file_close(&audit->maps);
-    cf_file_close(&audit->ksm);
+    close_own_files(audit);
+    cf_canary_free(audit->canary);
+    audit->canary = NULL;
 }
 
-size_t
-cf_audit_list(cf_audit *audit, cf_record *record, uintptr_t *addresses,
-              size_t room)
+/* BEFORE: NULL, or pages that do not count. FOUND: NULL, or where to note the
+ * copied pages, and the new ones WITH_NEW. */
+static void
+measure(cf_audit *audit, cf_record *record, const cf_pages *before,
+        cf_pages *found, bool with_new)
 {
     *record = (cf_record){
         .magic = CF_RECORD_MAGIC, .size = sizeof(*record), .pid = getpid(),
@@ -196,15 +231,24 @@ cf_audit_list(cf_audit *audit, cf_record *record, uintptr_t *addresses,
     };
     cf_scan s = {
         .judge = {.record = record, .pagemap = &audit->pagemap,
-                  .witness = audit->witness, .addresses = addresses,
-                  .room = room},
+                  .witness = audit->witness, .list = found,
+                  .list_new = with_new},
         .maps = &audit->maps,
     };
 
+    if (found != NULL) {
+        found->count = 0;
+    }
+    if (before != NULL) {
+        s.judge.before = *before;
+        if (before->count > before->room) {
+            record->why |= CF_WHY_NO_ROOM;
+        }
+    }
     /* First: the faults of the measuring are not the worker's. */
     count_faults(audit, record);
     uint64_t start = now_ns();
-    if (audit->pid != getpid()) {
+    if (audit->process != cf_process_id()) {
         record->why |= CF_WHY_OTHER_PROCESS;
     }
     if (cf_scan_open(&s) < 0) {
@@ -229,11 +273,23 @@ done:
     withdraw(&s);
     cf_scan_close(&s);
     record->scan_ns = now_ns() - start;
-    return s.judge.listed;
 }
 
 void
-cf_audit_measure(cf_audit *audit, cf_record *record)
+cf_audit_measure(cf_audit *audit, cf_record *record, cf_pages *found)
 {
-    cf_audit_list(audit, record, NULL, 0);
+    measure(audit, record, NULL, found, false);
+}
+
+void
+cf_audit_measure_before(cf_audit *audit, cf_record *record, cf_pages *found)
+{
+    measure(audit, record, NULL, found, true);
+}
+
+void
+cf_audit_measure_since(cf_audit *audit, cf_record *record,
+                       const cf_pages *before, cf_pages *found)
+{
+    measure(audit, record, before, found, false);
 }

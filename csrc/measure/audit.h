@@ -6,6 +6,7 @@
 #ifndef CF_AUDIT_H
 #define CF_AUDIT_H
 
+#include "measure/canary.h"
 #include "measure/record.h"
 #include "measure/witness.h"
 
@@ -16,7 +17,8 @@
 /* A worker's audit: what must be taken right after the fork. */
 typedef struct {
     cf_witness *witness;  /* borrowed; this process's own copy of it */
-    pid_t pid;
+    uint64_t process;     /* that began it: cf_process_id() */
+    cf_canary canary;     /* NULL: none */
     cf_file pagemap;
     cf_file maps;
     cf_file ksm;
@@ -36,17 +38,21 @@ void cf_audit_start(cf_audit *audit, cf_witness *witness);
  * is. */
 void cf_audit_look(cf_audit *audit, cf_witness *witness);
 
-/* Measure now. Fills RECORD completely; cannot fail. */
-void cf_audit_measure(cf_audit *audit, cf_record *record);
+/* Measure now. Fills RECORD completely; cannot fail. FOUND: NULL, or where the
+ * copied pages are noted; its addresses must lie outside of the pages that are
+ * looked at, or were written before. */
+void cf_audit_measure(cf_audit *audit, cf_record *record, cf_pages *found);
 
-/* The same, and the addresses of the copied pages in ascending order, the
- * first ROOM of them, into ADDRESSES (which must lie outside of the pages
- * that are looked at, or were written before). Returns how many there are
- * in all. */
-size_t cf_audit_list(cf_audit *audit, cf_record *record,
-                     uintptr_t *addresses, size_t room);
+/* The same, for what happens from now on: the new pages are noted as well. */
+void cf_audit_measure_before(cf_audit *audit, cf_record *record,
+                             cf_pages *found);
 
-/* Close the files. */
+/* What was copied or filled since: pages of BEFORE do not count, whatever
+ * became of them. FOUND as above. */
+void cf_audit_measure_since(cf_audit *audit, cf_record *record,
+                            const cf_pages *before, cf_pages *found);
+
+/* Close the files and give the canary back. */
 void cf_audit_stop(cf_audit *audit);
 
 #endif

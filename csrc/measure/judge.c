@@ -29,8 +29,10 @@
  *
  * Limits, stated where a reader of the numbers can find them:
  *
- *   L1  A page that the worker gave back (munmap, MADV_DONTNEED) and filled
- *       again at the same address counts as copied: pagemap has no history.
+ *   L1  Pagemap has no history. A page that the worker gave back (munmap,
+ *       MADV_DONTNEED) and filled again at the same address counts as copied.
+ *       One that it copied and then gave back is no copy any more, and does
+ *       not count: the figure is what the worker has, not what it ever had.
  *
  *   L2  The witness holds the pages of its own fork, and the worker has those
  *       of a later one. A page X that the parent writes in between is another
@@ -58,6 +60,14 @@
  *       loop counts any more. Measured with four workers of a 3.12 parent
  *       that goes on writing: 0 to 5 wrong pages for each worker with one
  *       witness, 0 with two.
+ *
+ * What a worker did between two measurings is the set of pages found by the
+ * second without the set found by the first, never the difference of the two
+ * counts: pages of the first that were given back meanwhile would cancel as
+ * many of the second.
+ *
+ *   first    A B C D . .        4
+ *   second   . . . . E F        2      second - first: -2; without A..D: 2
  *
  * Start reading at cf_page_verdict(), then cf_judge_run().
  */
@@ -166,15 +176,47 @@ witness_maps_it(cf_judge *j, const cf_mapping *mapping, uintptr_t address)
 
 /* ---- a run of pages --------------------------------------------------- */
 
+/* Was the page found by the measuring before this one? Asked in ascending
+ * order: what lies below ADDRESS is passed for good. */
+static bool
+is_known(cf_judge *j, uintptr_t address)
+{
+    cf_pages *before = &j->before;
+    while (before->count > 0 && before->addresses[0] < address) {
+        before->addresses++;
+        before->count--;
+    }
+    return before->count > 0 && before->addresses[0] == address;
+}
+
+static void
+list_page(cf_judge *j, uintptr_t address)
+{
+    cf_pages *list = j->list;
+    if (list == NULL) {
+        return;
+    }
+    if (list->count < list->room) {
+        list->addresses[list->count] = address;
+    }
+    list->count++;
+}
+
 static void
 count_page(cf_judge *j, cf_area area, uintptr_t address, cf_verdict verdict)
 {
     cf_record *record = j->record;
+    if (is_known(j, address)) {
+        return;
+    }
     switch (verdict) {
     case CF_PAGE_SHARED:
         break;
     case CF_PAGE_NEW:
         record->fresh++;
+        if (j->list_new) {
+            list_page(j, address);
+        }
         break;
     case CF_PAGE_COPIED:
         record->copied++;
@@ -183,10 +225,7 @@ count_page(cf_judge *j, cf_area area, uintptr_t address, cf_verdict verdict)
             cf_pageset_contains(cf_frozen_pages, address)) {
             record->frozen_copied++;
         }
-        if (j->listed < j->room) {
-            j->addresses[j->listed] = address;
-        }
-        j->listed++;
+        list_page(j, address);
         break;
     case CF_PAGE_UNKNOWN:
         record->unknown_pages++;

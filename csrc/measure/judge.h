@@ -61,9 +61,9 @@ typedef struct {
     cf_patience patience;     /* with pages that the kernel moves */
     bool has_find;            /* cf_pagemap_find() works here */
     uint64_t zero_frame;      /* 0: not known */
-    uintptr_t *addresses;     /* of the copied pages, for `room` of them */
-    size_t room;
-    size_t listed;            /* also those beyond `room` */
+    cf_pages before;          /* these do not count; grows shorter */
+    cf_pages *list;           /* NULL, or where to note what is found */
+    bool list_new;            /* the new pages too, not only the copied ones */
     uint64_t frozen_unknown;  /* unknown pages that hold frozen objects */
 } cf_judge;
 

@@ -1,4 +1,4 @@
-/* record.h - what a worker's audit found, as the bytes that it pipes up.
+/* record.h - what a worker's audit found: pages, and the bytes that it pipes up.
  *
  * Header only; no Python.h.
  */
@@ -7,7 +7,16 @@
 
 #include "proc/maps.h"
 
+#include <stddef.h>
 #include <stdint.h>
+
+/* Pages by the address of their first byte, ascending. There may be more of
+ * them than there is room for: those are counted only. */
+typedef struct {
+    uintptr_t *addresses;
+    size_t count;
+    size_t room;
+} cf_pages;
 
 /* Why a figure is unknown: a set of bits. decode_record() has the words. */
 enum {
@@ -22,7 +31,9 @@ enum {
     CF_WHY_OTHER_PROCESS = 1 << 8,   /* measured by a child of the worker */
     CF_WHY_NO_MEMORY = 1 << 9,
     CF_WHY_FAILED = 1 << 10,         /* a read failed half-way; `error` */
-    CF_WHY_NO_RUSAGE = 1 << 11       /* only the fault counts are unknown */
+    CF_WHY_NO_RUSAGE = 1 << 11,      /* only the fault counts are unknown */
+    CF_WHY_OTHER_PROC = 1 << 12,     /* /proc numbers other processes */
+    CF_WHY_NO_ROOM = 1 << 13         /* for the pages of the measuring before */
 };
 
 enum { CF_METHOD_NONE, CF_METHOD_BIT56, CF_METHOD_PFN };

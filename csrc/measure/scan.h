@@ -13,7 +13,7 @@
 struct cf_scan_work;
 
 /* A scan. The caller fills in judge.record, judge.pagemap, judge.witness,
- * maps, and if it wants addresses judge.addresses and judge.room. */
+ * maps, and if it wants them judge.before and judge.list. */
 typedef struct {
     cf_judge judge;
     const cf_file *maps;        /* of this process */

@@ -39,6 +39,7 @@
 #define _GNU_SOURCE
 #include "measure/witness.h"
 
+#include "proc/identity.h"
 #include "proc/ksm.h"
 
 #include <errno.h>
@@ -101,7 +102,9 @@ witness_main(void *argument)
 {
     const struct birth *birth = argument;
     bare_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (bare_call(SYS_getppid, 0, 0, 0, 0, 0) != birth->parent) {
+    long parent = bare_call(SYS_getppid, 0, 0, 0, 0, 0);
+    /* 0: it stands outside of this process's PID namespace. */
+    if (parent != birth->parent && parent != 0) {
         /* The parent ended before the line above took effect. */
         bare_call(SYS_exit_group, 0, 0, 0, 0, 0);
     }
@@ -183,7 +186,11 @@ cf_witness_start(cf_witness *witness)
         return -1;
     }
     witness->pid = pid;
-    witness->owner = birth.parent;
+    witness->owner = cf_process_id();
+    if (!cf_proc_is_ours()) {
+        witness->pagemap.error = witness->maps.error = CF_OTHER_PROC;
+        return 0;
+    }
     witness->start_time = start_time_of(pid);
     open_files(witness);
     return 0;
@@ -195,7 +202,7 @@ cf_witness_alive(const cf_witness *witness)
     if (witness->pid == 0) {
         return false;
     }
-    if (getpid() == witness->owner) {
+    if (cf_process_id() == witness->owner) {
         siginfo_t info = {.si_pid = 0};
         int options = WEXITED | WNOHANG | WNOWAIT | __WALL;
         return waitid(P_PID, (id_t)witness->pid, &info, options) == 0 &&
@@ -236,7 +243,7 @@ cf_witness_reopen(cf_witness *witness)
 void
 cf_witness_stop(cf_witness *witness)
 {
-    if (witness->pid != 0 && getpid() == witness->owner) {
+    if (witness->pid != 0 && cf_process_id() == witness->owner) {
         siginfo_t info;
         /* Whose child is it? If somebody else reaped it, the pid may name a
          * stranger by now: then it must not be killed. */

@@ -7,6 +7,7 @@
 
 #include "proc/procfile.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -16,12 +17,16 @@
  * open only: a worker that has changed its uid since can still read them. */
 typedef struct {
     pid_t pid;            /* 0: none */
-    pid_t owner;          /* the process that forked it, and may end it */
+    uint64_t owner;       /* the process that forked it, and may end it */
     uint64_t start_time;  /* tells a recycled pid; 0: unknown */
     cf_file pagemap;
     cf_file maps;
     cf_file ksm;
 } cf_witness;
+
+/* The `error` of files that were not opened because /proc numbers the
+ * processes of another PID namespace. */
+#define CF_OTHER_PROC EXDEV
 
 /* Fork the witness and open its files. Returns 0, or -1 with errno set (no
  * process could be made; nothing is left behind). A file that may not be

@@ -42,14 +42,14 @@ typedef struct {
 
 /* Add the pids of a children file ("12 13 14 "). 0; -1: unreadable, full. */
 static int
-add_children_of_thread(pid_list *list, pid_t pid, const char *thread)
+add_children_of_thread(pid_list *list, const char *process, const char *thread)
 {
     char path[96], text[1024];
     pid_t value = 0;
     off_t offset = 0;
     int ret = -1;
 
-    snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", (int)pid,
+    snprintf(path, sizeof(path), "/proc/%.20s/task/%.20s/children", process,
              thread);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
@@ -93,9 +93,10 @@ struct dirent64_head {
     char name[];
 };
 
-/* Add the children of every thread of PID. 0; -1 with errno. */
+/* Add the children of every thread of PROCESS, a pid or "self". 0; -1 with
+ * errno. */
 static int
-add_children(pid_list *list, pid_t pid)
+add_children(pid_list *list, const char *process)
 {
     /* getdents64 itself, because opendir takes memory from the heap. */
     char path[64];
@@ -103,7 +104,7 @@ add_children(pid_list *list, pid_t pid)
     int ret = -1;
     long got;
 
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    snprintf(path, sizeof(path), "/proc/%.20s/task", process);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return -1;
@@ -115,7 +116,7 @@ add_children(pid_list *list, pid_t pid)
             if (entry->name[0] == '.') {
                 continue;
             }
-            if (add_children_of_thread(list, pid, entry->name) < 0) {
+            if (add_children_of_thread(list, process, entry->name) < 0) {
                 goto done;
             }
         }
@@ -182,7 +183,7 @@ compare_memory(pid_t pid, const char *ours, ssize_t our_length)
 static cf_kin
 look_once(pid_list *list, pid_t except, pid_t *who)
 {
-    char ours[2048];
+    char ours[2048], name[16];
     siginfo_t info = {.si_pid = 0};
     cf_kin answer = CF_KIN_NONE;
 
@@ -194,7 +195,9 @@ look_once(pid_list *list, pid_t except, pid_t *who)
     }
     ssize_t length = cf_read_path("/proc/self/auxv", ours, sizeof(ours));
     list->count = 0;
-    if (length <= 0 || add_children(list, getpid()) < 0) {
+    /* By name: in a PID namespace below the one that /proc was mounted in, our
+     * own number names somebody else there. */
+    if (length <= 0 || add_children(list, "self") < 0) {
         return CF_KIN_UNKNOWN;
     }
     for (size_t i = 0; i < list->count; i++) {
@@ -212,7 +215,8 @@ look_once(pid_list *list, pid_t except, pid_t *who)
             break;
         case MEMORY_OTHER:
             /* It called exec itself, but may have forked before. */
-            if (add_children(list, pid) < 0 && !is_dead(pid)) {
+            snprintf(name, sizeof(name), "%d", (int)pid);
+            if (add_children(list, name) < 0 && !is_dead(pid)) {
                 *who = pid;
                 answer = CF_KIN_UNKNOWN;
             }

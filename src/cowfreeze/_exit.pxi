@@ -22,7 +22,7 @@ cdef cf_finish_result _finish_result
 cdef Witness _last_witness = None
 cdef cf_audit _last_audit
 cdef int _last_fd = -1
-cdef pid_t _last_pid = 0
+cdef uint64_t _last_process = 0
 
 
 def prepare_finish() -> bool:
@@ -60,9 +60,9 @@ cdef class ExitHook:
 
 cdef void _measure_last() noexcept nogil:
     cdef cf_record record
-    if _last_fd < 0 or getpid() != _last_pid:
+    if _last_fd < 0 or cf_process_id() != _last_process:
         return
-    cf_audit_measure(&_last_audit, &record)
+    cf_audit_measure(&_last_audit, &record, NULL)
     write(_last_fd, &record, sizeof(record))
     write(_last_fd, &_finish_result, sizeof(_finish_result))
 
@@ -73,10 +73,10 @@ def measure_at_exit(Witness witness not None, int fd) -> None:
     Writes one record, and behind it a cf_finish_result (three words, two bools), to FD. The C
     library calls it in exit(), so it also counts what Py_FinalizeEx copied; os._exit() passes it by.
     """
-    global _last_witness, _last_fd, _last_pid
+    global _last_witness, _last_fd, _last_process
     _last_witness = witness
     cf_audit_start(&_last_audit, &witness.witness)
     _last_fd = fd
-    _last_pid = getpid()
+    _last_process = cf_process_id()
     if c_atexit(_measure_last) != 0:
         raise MemoryError("no room for another function at exit")

@@ -55,9 +55,11 @@ class Area:
         return {a for a in _core.copied_addresses(witness) if self.address <= a < end}
 
 
-def record_of(audit: _core.WorkerAudit) -> Report:
+def record_of(
+    audit: _core.WorkerAudit, pages: _core.PageList | None = None, since: bool = False
+) -> Report:
     reading, writing = os.pipe()
-    audit.measure_into(writing)
+    audit.measure_into(writing, pages, since)
     data = os.read(reading, 4096)
     os.close(reading)
     os.close(writing)

@@ -335,6 +335,7 @@ check_scan(void)
     cf_audit audit;
     cf_record record;
     uintptr_t addresses[64];
+    cf_pages found_pages = {.addresses = addresses, .room = 64};
     size_t count = 0;
     /* A block's worth of entries, at an address that is scanned early. */
     size_t size = CF_PAGEMAP_BLOCK * cf_page_size();
@@ -347,7 +348,8 @@ check_scan(void)
         assert(cf_witness_start(&witness) == 0);
         assert(cf_witness_alive(&witness));
         cf_audit_look(&audit, &witness);
-        count = cf_audit_list(&audit, &record, addresses, 64);
+        cf_audit_measure(&audit, &record, &found_pages);
+        count = found_pages.count;
         cf_audit_stop(&audit);
         if (round == 0) {
             cf_witness_stop(&witness);

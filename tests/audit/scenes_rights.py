@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 
-from areas import PR_SET_DUMPABLE, Area, Report, Worker, drop_to, exists, judged, prctl, record_of, wait_until
+from areas import (
+    LIBC,
+    PR_SET_DUMPABLE,
+    Area,
+    Report,
+    Worker,
+    drop_to,
+    exists,
+    judged,
+    prctl,
+    record_of,
+    wait_until,
+)
 
 from cowfreeze import _core
+
+CLONE_NEWPID = 0x20000000
+CLONE_PARENT = 0x8000
+PR_SET_CHILD_SUBREAPER = 36
 
 # ---- rights --------------------------------------------------------------------------------
 
@@ -133,6 +150,81 @@ def live_grandchild_below_exec(options: argparse.Namespace) -> Report:
         os.execv("/bin/sleep", ["sleep", "60"])
 
     return with_child(options, child)
+
+
+def stranger(options: argparse.Namespace, fork: Callable[[], int]) -> Report:
+    """Somebody who was forked from the worker and stands beside it, not below it, is alive."""
+    area = Area(options.huge)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    with _core.Witness() as witness:
+        mine = area.some(1, 700)
+
+        def worker() -> Report:
+            audit = _core.WorkerAudit(witness)
+            area.write(mine, 2)
+            pid = fork()
+            report: Report = {"record": record_of(audit), "truth": len(mine)}
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not exists(pid))
+            return {**report, "after": judged(area, witness, audit, area.addresses(mine))}
+
+        return Worker(worker).report()
+
+
+def clone_parent(options: argparse.Namespace) -> Report:
+    def fork() -> int:
+        number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+        pid = int(LIBC.syscall(number, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+        if pid == 0:
+            sleep_long()
+        return pid
+
+    return stranger(options, fork)
+
+
+def reaper_retired(options: argparse.Namespace) -> Report:
+    """The worker gives up that its orphans come to it."""
+
+    def fork() -> int:
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
+        ready, tell = os.pipe()
+        child = os.fork()
+        if child == 0:
+            pid = os.fork()
+            if pid == 0:
+                sleep_long()
+            os.write(tell, b"%08d" % pid)
+            os._exit(0)
+        os.waitpid(child, 0)
+        return int(os.read(ready, 8))
+
+    return stranger(options, fork)
+
+
+def same_pid(options: argparse.Namespace) -> Report:
+    """The worker is process 1 of a PID namespace, and its child is process 1 of another one."""
+    reading, writing = os.pipe()
+    LIBC.unshare(CLONE_NEWPID)  # as root
+    middle = os.fork()  # process 1
+    if middle == 0:
+        with _core.Witness() as witness:
+            audit = _core.WorkerAudit(witness)
+            LIBC.unshare(CLONE_NEWPID)
+            child = os.fork()
+            if child == 0:
+                report = {"record": record_of(audit), "pid": os.getpid(), "id": _core.process_id()}
+                del audit
+                witness.close()
+                os.write(writing, json.dumps(report).encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            alive = witness.alive()
+        last = {"id": _core.process_id(), "pid": os.getpid(), "alive": alive}
+        os.write(writing, b"\n" + json.dumps(last).encode())
+        os._exit(0)
+    os.waitpid(middle, 0)
+    child_text, parent_text = os.read(reading, 8192).split(b"\n")
+    return {"child": json.loads(child_text), "parent": json.loads(parent_text)}
 
 
 def zombie_child(options: argparse.Namespace) -> Report:

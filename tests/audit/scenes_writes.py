@@ -188,6 +188,65 @@ def siblings(options: argparse.Namespace) -> Report:
         return max(reports, key=lambda r: r["false_positives"] + r["false_negatives"])
 
 
+# ---- two measurings ------------------------------------------------------------------------
+
+
+def given_back(options: argparse.Namespace) -> Report:
+    """Pages are written and given back at random, before the first measuring and after it.
+
+    The second counts the set that it finds without the set that the first found. Each round tells
+    (what the set says, what the record says) for inherited memory and for the worker's own.
+    """
+    inherited = Area()
+    rounds = []
+    with _core.Witness() as witness:
+
+        def worker(seed: int) -> Report:
+            audit = _core.WorkerAudit(witness)
+            pages = _core.PageList(40_000, False)
+            choose = random.Random(seed)
+            own: dict[Area, set[int]] = {inherited: set(), Area(fill=False): set()}
+
+            def act(times: int) -> None:
+                for _ in range(times):
+                    area = choose.choice([*own])
+                    start = choose.randrange(area.pages)
+                    some = range(start, min(area.pages, start + choose.randrange(1500)))
+                    if choose.random() < 0.5:
+                        area.write(some, 2)
+                        own[area] |= {*some}
+                    elif some:
+                        area.map.madvise(mmap.MADV_DONTNEED, some[0] * PAGE, len(some) * PAGE)
+                        own[area] -= {*some}
+
+            act(12)
+            record_of(audit, pages)
+            before = [set(found) for found in own.values()]
+            act(choose.choice([0, 6, 12]))
+            record = record_of(audit, pages, True)
+            copied, new = (len(now - was) for now, was in zip(own.values(), before))
+            return {"copied": [copied, record["copied_pages"]], "new": [new, record["new_pages"]]}
+
+        for seed in range(40):
+            rounds.append(Worker(lambda seed=seed: worker(seed)).report())  # type: ignore[misc]
+    return {"rounds": rounds}
+
+
+def too_much_before(options: argparse.Namespace) -> Report:
+    """There is no room to note what the first measuring found."""
+    area = Area()
+    with _core.Witness() as witness:
+
+        def worker() -> Report:
+            audit = _core.WorkerAudit(witness)
+            pages = _core.PageList(100, False)
+            area.write(range(300), 2)
+            first = record_of(audit, pages)
+            return {"first": first, "second": record_of(audit, pages, True)}
+
+        return Worker(worker).report()
+
+
 # ---- kinds of memory -----------------------------------------------------------------------
 
 

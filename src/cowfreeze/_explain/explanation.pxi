@@ -195,7 +195,7 @@ cdef class _Workers:
     cdef int take_pages(self, size_t i, PageList pages) except -1:
         cdef size_t k
         cdef uintptr_t address
-        self.counts[i] = pages.compress(NULL)
+        self.counts[i] = pages.count()
         if self.counts[i] == 0:
             return 0
         self.lists[i] = <uintptr_t *>cf_mem_reserve(self.counts[i] * sizeof(uintptr_t))
@@ -203,7 +203,7 @@ cdef class _Workers:
         self.main_owners[i] = <PyObject **>cf_mem_reserve(self.counts[i] * sizeof(PyObject *))
         if self.lists[i] == NULL or self.mains[i] == NULL or self.main_owners[i] == NULL:
             raise MemoryError("no memory to explain pages with")
-        pages.compress(self.lists[i])
+        memcpy(self.lists[i], pages.copied(), self.counts[i] * sizeof(uintptr_t))
         for k in range(self.counts[i]):
             address = self.lists[i][k]
             if cf_pageset_add(self.pages, address, address + 1) < 0:

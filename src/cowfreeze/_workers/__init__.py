@@ -25,8 +25,7 @@ Why it measures twice: os.fork itself makes the child write to some hundred page
 interpreter (thread states, locks, the at-fork functions of threading, random, logging)
 before any line of the target runs. That price is the same for every program and nobody
 can avoid it by keeping data shared, so it is told apart ("startup"), and what the target
-copied is the difference. Both scans use one witness; pages stay copied, so the difference
-is exact unless the target unmaps pages that were copied at the start.
+copied are the pages of the second scan that are not among those of the first (judge.c).
 
 What must hold:
  W1  Nothing is imported, logged or formatted in a worker between the fork and the end of

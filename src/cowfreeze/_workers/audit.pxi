@@ -6,7 +6,7 @@ from posix.mman cimport (
     MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap,
 )
 from posix.types cimport pid_t
-from posix.unistd cimport getpid, write
+from posix.unistd cimport write
 
 import os
 
@@ -14,7 +14,6 @@ import os
 cdef extern from "measure/witness.h" nogil:
     ctypedef struct cf_witness:
         pid_t pid
-        pid_t owner
 
     int cf_witness_start(cf_witness *witness)
     bint cf_witness_alive(const cf_witness *witness)
@@ -43,10 +42,17 @@ cdef extern from "measure/record.h" nogil:
         CF_WHY_NO_MEMORY
         CF_WHY_FAILED
         CF_WHY_NO_RUSAGE
+        CF_WHY_OTHER_PROC
+        CF_WHY_NO_ROOM
         CF_METHOD_NONE
         CF_METHOD_BIT56
         CF_METHOD_PFN
         CF_RECORD_MAGIC
+
+    ctypedef struct cf_pages:
+        uintptr_t *addresses
+        size_t count
+        size_t room
 
     ctypedef struct cf_record:
         uint32_t magic
@@ -70,16 +76,36 @@ cdef extern from "measure/record.h" nogil:
 
 cdef extern from "measure/audit.h" nogil:
     ctypedef struct cf_audit:
-        pid_t pid
+        pass
 
     void cf_audit_start(cf_audit *audit, cf_witness *witness)
     void cf_audit_look(cf_audit *audit, cf_witness *witness)
-    void cf_audit_measure(cf_audit *audit, cf_record *record)
-    size_t cf_audit_list(cf_audit *audit, cf_record *record, uintptr_t *addresses, size_t room)
+    void cf_audit_measure(cf_audit *audit, cf_record *record, cf_pages *found)
+    void cf_audit_measure_before(cf_audit *audit, cf_record *record, cf_pages *found)
+    void cf_audit_measure_since(cf_audit *audit, cf_record *record, const cf_pages *before, cf_pages *found)
     void cf_audit_stop(cf_audit *audit)
 
 
+cdef extern from "proc/identity.h" nogil:
+    uint64_t cf_process_id()
+    bint cf_proc_is_ours()
+
+
 RECORD_SIZE = sizeof(cf_record)
+cf_process_id()  # here, so that a worker which asks later writes no page of its parent's
+
+
+def process_id() -> int:
+    """A number of this process that no ancestor and no descendant of it has.
+
+    Unlike a pid: in PID namespaces of their own a parent and its child may both be process 1.
+    """
+    return cf_process_id()
+
+
+def proc_is_ours() -> bool:
+    """Is /proc/PID the process PID of this process's PID namespace?"""
+    return cf_proc_is_ours()
 
 
 cdef class Witness:
@@ -150,24 +176,28 @@ cdef class Witness:
 
 
 cdef class PageList:
-    """Room in shared memory for the addresses of pages that one worker copies.
+    """Room in shared memory for the pages that one worker copies.
 
-    Made by the parent before the fork, filled by the worker's measuring: first with what was
-    copied at the start, then with all. It is not scanned, and writing to it copies no page.
+    Made before the fork, filled by the worker's measuring: first with what was copied or filled
+    before its work began, then with what it has copied since. It is not scanned, and writing to
+    it copies no page.
 
-        words   [ n at the start | n at the end | collections | addresses at the start ... | at the end ... ]
+        words   [ n before | n since | collections | addresses before ... | addresses since ... ]
 
-    `room` is how many addresses fit into each half. Only address space until it is used.
+    `room` is how many addresses fit into each half; with `explained` False there is only the first
+    half, which is all that counting needs. Only address space until it is used.
     """
 
     cdef uintptr_t *words
     cdef readonly size_t room
     cdef size_t size
+    cdef size_t room_since
 
-    def __cinit__(self, size_t room):
+    def __cinit__(self, size_t room, bint explained=True):
         cdef void *area
         self.room = room
-        self.size = (3 + 2 * room) * sizeof(uintptr_t)
+        self.room_since = room if explained else 0
+        self.size = (3 + room + self.room_since) * sizeof(uintptr_t)
         area = mmap(NULL, self.size, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         if area == MAP_FAILED:
@@ -178,14 +208,19 @@ cdef class PageList:
         if self.words != NULL:
             munmap(self.words, self.size)
 
-    cdef void measure(self, cf_audit *audit, cf_record *record, bint at_end) noexcept:
-        cdef uintptr_t *first = self.words + 3 + (self.room if at_end else 0)
-        self.words[1 if at_end else 0] = cf_audit_list(audit, record, first, self.room)
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many pages were copied at the start, and at the end; some may not have fitted."""
-        return self.words[0], self.words[1]
+    cdef void measure(self, cf_audit *audit, cf_record *record, bint since) noexcept:
+        cdef cf_pages before, found
+        before.addresses = self.words + 3
+        before.room = self.room
+        before.count = self.words[0]
+        if not since:
+            cf_audit_measure_before(audit, record, &before)
+            self.words[0] = before.count
+            return
+        found.addresses = before.addresses + self.room
+        found.room = self.room_since
+        cf_audit_measure_since(audit, record, &before, &found)
+        self.words[1] = found.count
 
     @property
     def collections(self) -> int:
@@ -196,24 +231,12 @@ cdef class PageList:
     def collections(self, size_t count):
         self.words[2] = count
 
-    cdef size_t compress(self, uintptr_t *pages) noexcept:
-        """Write to `pages` those of the end that were not there at the start; return how many.
+    cdef size_t count(self) noexcept:
+        """How many pages of the second half there is room for and so are noted."""
+        return min(self.words[1], self.room_since)
 
-        Both lists ascend. `pages` may be NULL.
-        """
-        cdef size_t start = min(self.words[0], self.room), end = min(self.words[1], self.room)
-        cdef uintptr_t *first = self.words + 3
-        cdef uintptr_t *last = first + self.room
-        cdef size_t i = 0, k, n = 0
-        for k in range(end):
-            while i < start and first[i] < last[k]:
-                i += 1
-            if i < start and first[i] == last[k]:
-                continue
-            if pages != NULL:
-                pages[n] = last[k]
-            n += 1
-        return n
+    cdef const uintptr_t *copied(self) noexcept:
+        return self.words + 3 + self.room
 
 
 cdef class WorkerAudit:
@@ -236,10 +259,13 @@ cdef class WorkerAudit:
         if self.witness is not None:
             cf_audit_stop(&self.audit)
 
-    def measure_into(self, int fd, PageList pages=None, bint at_end=False) -> None:
+    def measure_into(self, int fd, PageList pages=None, bint since=False) -> None:
         """Measure now and write one record of RECORD_SIZE bytes to `fd`.
 
-        With `pages` the addresses of the copied pages are noted in it as well.
+        What the process did between two measurings is no difference of their figures: pages of
+        the first that were given back meanwhile would cancel as many new ones. With `pages` the
+        first notes what it finds there, and the second, with `since`, counts what is not in it,
+        and notes the addresses of what was copied.
 
         Touches no Python object, so that it copies no page by itself but for some of the C stack.
         Raises OSError when the record cannot be written; what cannot be measured is no error, the
@@ -248,9 +274,9 @@ cdef class WorkerAudit:
         cdef cf_record record
         cdef ssize_t done
         if pages is None:
-            cf_audit_measure(&self.audit, &record)
+            cf_audit_measure(&self.audit, &record, NULL)
         else:
-            pages.measure(&self.audit, &record, at_end)
+            pages.measure(&self.audit, &record, since)
         while True:
             done = write(fd, &record, sizeof(record))
             if done == <ssize_t>sizeof(record):
@@ -312,35 +338,37 @@ def copied_addresses(Witness witness not None) -> list:
     """
     cdef cf_audit audit
     cdef cf_record record
-    cdef uintptr_t *addresses = NULL
-    cdef size_t room = 0, size = 0, count, i
+    cdef cf_pages found
+    cdef size_t size = 0, i
     cdef void *area
     if witness.witness.pid == 0:
         raise ValueError("the witness is closed")
+    found.addresses = NULL
+    found.room = 0
     cf_audit_look(&audit, &witness.witness)
     try:
-        count = cf_audit_list(&audit, &record, NULL, 0)
-        while record.copied >= 0 and count > room:
+        cf_audit_measure(&audit, &record, &found)
+        while record.copied >= 0 and found.count > found.room:
             # The vector is written before the pages are counted, and given back if it is too
             # small; the slack is for the pages that this loop itself copies.
-            if addresses != NULL:
-                munmap(addresses, size)
-            room = count + count // 8 + 4096
-            size = room * sizeof(uintptr_t)
+            if found.addresses != NULL:
+                munmap(found.addresses, size)
+            found.room = found.count + found.count // 8 + 4096
+            size = found.room * sizeof(uintptr_t)
             area = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            found.addresses = NULL
             if area == MAP_FAILED:
-                addresses = NULL
                 raise MemoryError("no room for the addresses of the copied pages")
-            addresses = <uintptr_t *>area
-            count = cf_audit_list(&audit, &record, addresses, room)
+            found.addresses = <uintptr_t *>area
+            cf_audit_measure(&audit, &record, &found)
         if record.copied < 0:
             reasons = " ".join(_reasons(&record))
             raise RuntimeError("the copied pages cannot be told: " + reasons)
-        return [addresses[i] for i in range(count)]
+        return [found.addresses[i] for i in range(found.count)]
     finally:
         cf_audit_stop(&audit)
-        if addresses != NULL:
-            munmap(addresses, size)
+        if found.addresses != NULL:
+            munmap(found.addresses, size)
 
 
 cdef object _known(int64_t figure):
@@ -349,6 +377,12 @@ cdef object _known(int64_t figure):
 
 cdef str _reason_text(int error):
     return strerror(error).decode("utf-8", "replace")
+
+
+cdef str _sharer(int child):
+    if child:
+        return f"A child process of the worker (pid {child})"
+    return "A process that was forked from the worker but does not stand below it (CLONE_PARENT)"
 
 
 cdef list _reasons(const cf_record *record):
@@ -378,7 +412,7 @@ cdef list _reasons(const cf_record *record):
          "The kernel has merged pages of this process with equal ones (KSM), which hides copies. "
          "Switch merging off: prctl(PR_SET_MEMORY_MERGE, 0) before the fork."),
         (CF_WHY_CHILD,
-         f"A child process of the worker (pid {record.child}) is alive and still has the worker's "
+         f"{_sharer(record.child)} is alive and still has the worker's "
          "memory, or may not be looked at, so the worker's copies look shared. Let it end or call "
          "exec before measuring, or measure as root."),
         (CF_WHY_CHILD_UNKNOWN,
@@ -395,6 +429,12 @@ cdef list _reasons(const cf_record *record):
          f"Reading the page maps failed half-way ({error}). Measure again."),
         (CF_WHY_NO_RUSAGE,
          "The page faults were not counted from the start of this process."),
+        (CF_WHY_OTHER_PROC,
+         "/proc was mounted in another PID namespace, so its numbers name other processes than this "
+         "one's. Mount a /proc of this namespace (unshare --mount-proc)."),
+        (CF_WHY_NO_ROOM,
+         "More pages were written between the fork and the target than there was room to note, so "
+         "nothing tells which ones the target wrote. Write less in functions that run at the fork."),
     )
     return [sentence for bit, sentence in table if why & <uint32_t>bit]
 

@@ -40,18 +40,18 @@ _FLUSH_FAILED = 120  # what Python itself exits with when it cannot flush
 def work(state: State, worker: Worker) -> NoReturn:
     """Be the worker. Never returns (W4): the caller's frames belong to the parent."""
     status = _BROKEN
-    pid = os.getpid()
+    process = _core.process_id()
     try:
-        status = _work_until_exit(state, worker, pid)
+        status = _work_until_exit(state, worker, process)
     except BaseException as error:
-        if os.getpid() == pid:
+        if _core.process_id() == process:
             figures = Figures(Mailbox.BROKEN, False, b"", error_text(error), -1, 0.0)
             state.mailbox.put(worker.index, figures)
     finally:
         os._exit(status)
 
 
-def _work_until_exit(state: State, worker: Worker, pid: int) -> int:
+def _work_until_exit(state: State, worker: Worker, process: int) -> int:
     """Returns the exit status."""
     audit, why, faults = _start_audit(state)
     # After this only the parent holds the other end: it hangs up when the parent ends.
@@ -62,7 +62,8 @@ def _work_until_exit(state: State, worker: Worker, pid: int) -> int:
     if worker.there.recv(1) != GO:
         return _BROKEN
     _die_with_parent(worker.there, True)
-    if os.getppid() != state.parent:
+    # 0: the parent stands outside of the PID namespace that this worker was forked into.
+    if os.getppid() not in (state.parent, 0):
         return _BROKEN
     before = b""
     trapped = worker.trapped
@@ -89,7 +90,7 @@ def _work_until_exit(state: State, worker: Worker, pid: int) -> int:
     seconds = time.perf_counter() - started
     if trapped is not None:
         trapped.disarm()
-    if os.getpid() != pid:
+    if _core.process_id() != process:
         return _leave_as_grandchild(failure)
 
     records = b""
@@ -118,8 +119,8 @@ def _start_audit(state: State) -> tuple[_core.WorkerAudit | None, str, int]:
         return None, f"The audit could not start in the worker: {error_text(error)}.", faults
 
 
-def _measure(audit: _core.WorkerAudit, worker: Worker, at_end: bool) -> tuple[bytes, str]:
-    """The audit's record, or why there is none.
+def _measure(audit: _core.WorkerAudit, worker: Worker, since: bool) -> tuple[bytes, str]:
+    """The audit's record, or why there is none; SINCE: of what the target did.
 
     It goes through a pipe that is made only now: the target may have closed, or put
     something else on, any descriptor that was open before. The record fits into an empty
@@ -128,10 +129,7 @@ def _measure(audit: _core.WorkerAudit, worker: Worker, at_end: bool) -> tuple[by
     try:
         read_end, write_end = os.pipe()
         try:
-            if worker.pages is None:
-                audit.measure_into(write_end)
-            else:
-                audit.measure_into(write_end, worker.pages, at_end)
+            audit.measure_into(write_end, worker.pages, since)
             return os.read(read_end, _core.RECORD_SIZE), ""
         finally:
             os.close(read_end)

@@ -167,15 +167,19 @@ def _timeout_text(state: State, worker: Worker) -> str:
 
 
 def page_figures(records: bytes) -> PageFigures:
-    """What the target did: the audit's record after it minus the one before it."""
+    """What the target did: the audit's record after it, which leaves out the pages of the one before."""
     start = _core.decode_record(records[: _core.RECORD_SIZE])
     end = _core.decode_record(records[_core.RECORD_SIZE :])
-    before, after = start["by_area"], end["by_area"]
-    by_area = {area: _difference(after[area], before[area]) for area in after}
+
+    def since(figure: str) -> int | None:
+        """Unknown too when it is unknown which pages are to be left out."""
+        return None if start[figure] is None else end[figure]
+
+    by_area = end["by_area"] if start["copied_pages"] is not None else {}
     return PageFigures(
-        copied_pages=_difference(end["copied_pages"], start["copied_pages"]),
-        frozen_copied_pages=_difference(end["frozen_copied_pages"], start["frozen_copied_pages"]),
-        new_pages=_difference(end["new_pages"], start["new_pages"]),
+        copied_pages=since("copied_pages"),
+        frozen_copied_pages=since("frozen_copied_pages"),
+        new_pages=since("new_pages"),
         minor_faults=_difference(end["minor_faults"], start["minor_faults"]),
         major_faults=_difference(end["major_faults"], start["major_faults"]),
         startup_pages=start["copied_pages"],
@@ -188,5 +192,5 @@ def page_figures(records: bytes) -> PageFigures:
 
 
 def _difference(end: int | None, start: int | None) -> int | None:
-    # Below 0 only if the target unmapped what had been copied at the start.
-    return None if end is None or start is None else max(0, end - start)
+    """Of counts that only grow."""
+    return None if end is None or start is None else end - start

@@ -1,6 +1,6 @@
 """The part of a run that explains copied pages; does nothing unless that is wanted.
 
-    prepare   before the witness is forked: room for the workers' lists of pages
+    prepare   before the witness is forked: room for what the workers' traps note
     open      after the last fork: the memory of witness and workers, for reading
     explain   while the workers wait: from pages to causes
 """
@@ -16,7 +16,7 @@ from cowfreeze import _core
 from cowfreeze._explain.explanation import Explanation
 from cowfreeze._workers import find_causes as attribution
 from cowfreeze._workers.endings import PageFigures, page_figures
-from cowfreeze._workers.processes import error_text
+from cowfreeze._workers.processes import error_text, room_for_pages
 
 if TYPE_CHECKING:
     from cowfreeze._workers.state import State
@@ -51,22 +51,22 @@ class Explaining:
         # part of the heap alone, so that nothing follows from a collection.
         if gc.get_freeze_count() == 0 or _collector_sees_all():
             self.collections = gc.get_stats()[2]["collections"]
+        if self.trap is None:
+            return
         try:
-            room = attribution.room_for_pages()
+            room = room_for_pages()
             for worker in state.workers:
-                worker.pages = _core.PageList(room)
-                if self.trap is not None:
-                    # A write per page at most; one that is copied twice is noted once.
-                    worker.trapped = _core.TrapBuffer(room, True)
-                    worker.trap_backend = 1 if self.trap == IF_CHEAP else 0
+                # A write per page at most; one that is copied twice is noted once.
+                worker.trapped = _core.TrapBuffer(room, True)
+                worker.trap_backend = 1 if self.trap == IF_CHEAP else 0
         except (OSError, MemoryError) as error:
             self.why_not = f"no room to note the copied pages in: {error_text(error)}"
 
     def open(self, state: State) -> None:
         """After the last fork, so that no worker inherits the descriptors; before a worker
         can change its user, which would take the right to open them away."""
-        if self.wants is None or state.witness is None:
-            return
+        if self.wants is None or state.witness is None or not _core.proc_is_ours():
+            return  # where /proc numbers others, the workers' figures say so
         try:
             self.witness_memory = attribution.open_memory(state.witness.pid)
         except OSError as error:

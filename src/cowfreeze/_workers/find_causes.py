@@ -68,12 +68,6 @@ class Waiting(NamedTuple):
     trap_only_if_cheap: bool = False
 
 
-def room_for_pages() -> int:
-    """How many pages a worker of this process can copy at most: those that are there."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) + 16384
-
-
 def open_memory(pid: int) -> int:
     """A descriptor for reading the memory of PID. To be opened before the worker can change
     its user: the right is asked at the open only. Raises OSError."""

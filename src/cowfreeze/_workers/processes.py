@@ -30,8 +30,17 @@ class Memory(NamedTuple):
     pss: int
 
 
+def room_for_pages() -> int:
+    """How many pages a worker of this process may note: all those that are there, and a GiB of
+    new ones. Only address space until it is used."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) + (1 << 30) // os.sysconf("SC_PAGE_SIZE")
+
+
 def read_memory(pid: int) -> tuple[Memory | None, str]:
     """USS and PSS of a process in bytes, or why not. Reading smaps writes no page of it."""
+    if not _core.proc_is_ours():
+        return None, "/proc was mounted in another PID namespace"
     try:
         process = psutil.Process(pid)
         # psutil 8 renames memory_full_info and deprecates the old name.
@@ -44,6 +53,8 @@ def read_memory(pid: int) -> tuple[Memory | None, str]:
 
 def thread_count() -> int:
     """Threads of this process, also those that Python does not know."""
+    if not _core.proc_is_ours():
+        return threading.active_count()
     try:
         return psutil.Process().num_threads()
     except (psutil.Error, OSError):
@@ -97,7 +108,10 @@ def open_pidfd(pid: int) -> int | None:
 
 def descendants(pid: int) -> list[psutil.Process]:
     """Processes below a worker. It adopts its children's orphans (the audit makes it a
-    subreaper), so a double fork does not hide one while the worker lives."""
+    subreaper), so a double fork does not hide one while the worker lives. None where /proc numbers
+    the processes of another PID namespace: a number from there must not be killed here."""
+    if not _core.proc_is_ours():
+        return []
     try:
         return psutil.Process(pid).children(recursive=True)
     except (psutil.Error, OSError):

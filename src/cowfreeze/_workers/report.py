@@ -85,7 +85,8 @@ class WorkerReport:
         error: the exception, when it could be pickled in the worker and unpickled here.
         traceback: text of the traceback in the worker, or None.
         copied_pages: pages that existed at the fork and were copied while the target ran,
-            measured in the worker right before and right after the target.
+            measured in the worker right before and right after the target. A page that it
+            copied and gave back again is no copy any more, and does not count.
         frozen_copied_pages: those of them that hold frozen objects.
         startup_pages: pages that the interpreter copied before the target began; not in
             copied_pages.

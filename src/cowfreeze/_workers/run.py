@@ -23,11 +23,13 @@ from cowfreeze._workers.processes import (
     POLL_SECONDS,
     descendants,
     end_family,
+    error_text,
     flush_streams,
     fork,
     handlers_later,
     open_pidfd,
     read_memory,
+    room_for_pages,
     thread_count,
 )
 from cowfreeze._workers.report import WorkersResult
@@ -99,12 +101,22 @@ class Run:
                 "raise the limit (ulimit -n) or start fewer workers"
             ) from error
         self.state.ends = [(w.here.fileno(), w.there.fileno()) for w in self.state.workers]
+        self._make_page_lists()
         self.explaining.prepare(self.state)
         # What is still buffered here would be written once more by every worker.
         flushed = flush_streams()
         if flushed:
             self.state.notes.append(f"before the fork, the parent {flushed}")
         self._read_inherited()
+
+    def _make_page_lists(self) -> None:
+        """Room for each worker to note what is not its target's doing, see judge.c."""
+        try:
+            room = room_for_pages()
+            for worker in self.state.workers:
+                worker.pages = _core.PageList(room, self.explaining.wants is not None)
+        except (OSError, MemoryError) as error:
+            self.state.no_witness = f"There is no room to note the copied pages in: {error_text(error)}."
 
     def _take_over_sigchld(self) -> None:
         """Where SIGCHLD is ignored, the kernel reaps children itself and their exit status
@@ -161,6 +173,8 @@ class Run:
             worker.send(GO)
 
     def _fork_witness(self) -> None:
+        if self.state.no_witness:
+            return
         try:
             self.state.witness = _core.Witness()
         except OSError as error:

@@ -43,7 +43,7 @@ class Worker:
         self.family: list[psutil.Process] = []  # started by the target, alive after it
         self.uss: int | None = None
         self.pss: int | None = None
-        self.pages: _core.PageList | None = None  # what it copied, if that may be explained
+        self.pages: _core.PageList | None = None  # what it copied; None: no room for that
         self.memory: int | None = None  # descriptor of its /proc/PID/mem, likewise
         self.trapped: _core.TrapBuffer | None = None  # its first writes, if they are noted
         self.trap_backend = 0

@@ -19,6 +19,7 @@ from typing import Any
 from cowfreeze import _core
 from cowfreeze._system.memory import resident_bytes
 from cowfreeze._workers.endings import page_figures
+from cowfreeze._workers.processes import room_for_pages
 from cowfreeze.bench.cases import coco
 from cowfreeze.bench.cases.base import Case
 from cowfreeze.bench.modes import MODES, Mode
@@ -32,14 +33,15 @@ def _missing() -> str | None:
 
 _witness: _core.Witness | None = None
 _audit: _core.WorkerAudit | None = None
+_pages: _core.PageList | None = None
 _start = b""
 
 
-def _measure() -> bytes:
+def _measure(since: bool) -> bytes:
     assert _audit is not None
     reader, writer = os.pipe()
     try:
-        _audit.measure_into(writer)
+        _audit.measure_into(writer, _pages, since)
         return os.read(reader, _core.RECORD_SIZE)
     finally:
         os.close(reader)
@@ -60,7 +62,7 @@ class _Dataset:
     def __getitem__(self, index: int) -> int | bytes:
         if index >= len(self.view):
             gc.collect()
-            return _start + _measure()
+            return _start + _measure(True)
         return len(pickle.dumps(self.view[index]))  # touches every object of the sample
 
 
@@ -71,10 +73,11 @@ class _Begin:
         self.mode = mode
 
     def __call__(self, number: int) -> None:
-        global _audit, _start
+        global _audit, _pages, _start
         assert _witness is not None
         _audit = _core.WorkerAudit(_witness)
-        _start = _measure()
+        _pages = _core.PageList(room_for_pages(), False)
+        _start = _measure(False)
         if self.mode.in_worker is not None:
             self.mode.in_worker()
 

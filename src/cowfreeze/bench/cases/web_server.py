@@ -16,6 +16,7 @@ from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._system.memory import resident_bytes
+from cowfreeze._workers.processes import room_for_pages
 from cowfreeze.bench.cases import records
 from cowfreeze.bench.cases.web import SLICE
 from cowfreeze.bench.modes import MODES, Unavailable
@@ -32,6 +33,7 @@ _view: Any = []
 _values: dict[str, float] = {}
 _witness: _core.Witness | None = None
 _audit: _core.WorkerAudit | None = None
+_pages: _core.PageList | None = None
 _start = b""
 _requests = 0
 _close: Callable[[], None] | None = None
@@ -72,11 +74,11 @@ def when_ready(server: object) -> None:
     _witness = _core.Witness()
 
 
-def _measure() -> bytes:
+def _measure(since: bool) -> bytes:
     assert _audit is not None
     reader, writer = os.pipe()
     try:
-        _audit.measure_into(writer)  # a record fits into an empty pipe
+        _audit.measure_into(writer, _pages, since)  # a record fits into an empty pipe
         return os.read(reader, _core.RECORD_SIZE)
     finally:
         os.close(reader)
@@ -85,10 +87,11 @@ def _measure() -> bytes:
 
 def post_fork(server: object, worker: object) -> None:
     """gunicorn: first thing in a worker."""
-    global _audit, _start
+    global _audit, _pages, _start
     assert _witness is not None
     _audit = _core.WorkerAudit(_witness)
-    _start = _measure()
+    _pages = _core.PageList(room_for_pages(), False)
+    _start = _measure(False)
     if _mode.in_worker is not None:
         _mode.in_worker()
     _tell("forked")
@@ -97,7 +100,7 @@ def post_fork(server: object, worker: object) -> None:
 def worker_exit(server: object, worker: object) -> None:
     """gunicorn: last thing in a worker."""
     gc.collect()
-    _tell("ended", records=(_start + _measure()).hex(), requests=_requests)
+    _tell("ended", records=(_start + _measure(True)).hex(), requests=_requests)
 
 
 def on_exit(server: object) -> None:
