@@ -48,7 +48,7 @@ def test_run_needs_no_configuration() -> None:
     """The same figures as with the explicit integration."""
     with gunicorn("--preload", prefix=RUN) as host:
         figures = measure(host)
-        assert host.text().count("cowfreeze run: process") == 1
+        assert host.text().count("cowfreeze froze") == 1
     assert worst(figures) <= MOST, figures
     assert worst(figures) * 3 <= plain(), (figures, plain())
     # They differ by chance, a few dozen pages: what a worker answers before it is looked at.
@@ -106,8 +106,11 @@ def test_workers_end_with_status_zero() -> None:
         assert "exited with code" not in host.text() and "Worker exiting" in host.text(), host.text()
 
 
-def test_a_config_file_is_called_with_the_arity_gunicorn_checks() -> None:
+def test_a_config_file_is_called_with_the_arity_gunicorn_checks(caplog: pytest.LogCaptureFixture) -> None:
+    from cowfreeze.integrations import _common
     from cowfreeze.integrations import gunicorn as integration
+
+    _common._said.clear()
 
     called: list[object] = []
     namespace = {"when_ready": called.append, "worker_exit": lambda server, worker: called.append(worker)}
@@ -124,9 +127,8 @@ def test_a_config_file_is_called_with_the_arity_gunicorn_checks() -> None:
 
         pid = os.getpid()
 
-    with pytest.warns(cowfreeze.CowfreezeWarning, match="preload_app"):
-        namespace["when_ready"](Server)  # type: ignore[operator]
+    namespace["when_ready"](Server)  # type: ignore[operator]
     namespace["worker_exit"](Server, "worker")  # type: ignore[operator]: no exception is on its way
-    assert called[0] is Server and "preload" in str(called[1]) and called[2] == "worker"
+    assert called == [Server, "worker"] and caplog.text.count("gunicorn runs without preload_app") == 1
 
 

@@ -28,16 +28,35 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="freeze before a fork only when this module is imported (import:NAME), or when at least so many "
         "containers were made since the last freeze (objects:N; default: objects:10000)",
     )  # fmt: skip
+    parser.add_argument(
+        "--warmup", metavar="WHAT",
+        help="what workers will do, done once before the first freeze: module:function, or, under gunicorn, paths "
+        "that are requested of the application without a network: /,/health",
+    )  # fmt: skip
+    parser.add_argument(
+        "--relocate-code", action="store_true", help="move code that runs onto pages of its own: see cowfreeze.freeze"
+    )
+    parser.add_argument(
+        "--no-refreeze", action="store_true", help="freeze once; what is new before later forks is not frozen"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the program and its arguments")
 
 
-def environment(when: str) -> dict[str, str]:
-    """The variables that arm a Python program."""
+def environment(
+    when: str, warmup: str | None = None, relocate_code: bool = False, refreeze: bool = True
+) -> dict[str, str]:
+    """The variables that arm a Python program; what is not asked for keeps the value it has."""
     variables = dict(os.environ)
     folder = str(Path(__file__).resolve().parent.parent / "integrations" / "_run_site")
     before = variables.get("PYTHONPATH")
     variables["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
     variables["COWFREEZE_WHEN"] = when
+    if warmup is not None:
+        variables["COWFREEZE_WARMUP"] = warmup
+    if relocate_code:
+        variables["COWFREEZE_RELOCATE_CODE"] = "1"
+    if not refreeze:
+        variables["COWFREEZE_REFREEZE"] = "0"
     return variables
 
 
@@ -49,8 +68,11 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError("run: which program? For example: cowfreeze run -- gunicorn --preload app:app", USAGE)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that would outlive exec
         signal.signal(number, signal.SIG_DFL)
+    variables = environment(
+        arguments.when, arguments.warmup, arguments.relocate_code, not arguments.no_refreeze
+    )
     try:
-        os.execvpe(command[0], command, environment(arguments.when))
+        os.execvpe(command[0], command, variables)
     except OSError as error:
         raise CommandError(f"run: {command[0]} cannot be started: {error.strerror}", NOT_FOUND) from None
 
@@ -69,6 +91,7 @@ COMMAND = Command(
     epilog=(
         "example:\n"
         "  cowfreeze run -- gunicorn --preload app:app\n"
+        "  cowfreeze run --warmup /,/health --relocate-code -- gunicorn --preload app:app\n"
         "  cowfreeze run --when import:myapp.models -- python serve.py\n"
     ),
     add_arguments=_add_arguments,

@@ -6,7 +6,7 @@
 
     A1  only in the process that was armed: forked children inherit the hook, and do nothing;
     A2  nothing is raised into the program, and nothing is printed but one line on stderr for each
-        freeze, and one more if it could not freeze or does so no longer;
+        freeze, its notes, and one more if it could not freeze or does so no longer;
     A3  not before a fork that makes no worker: subprocess with preexec_fn, a terminal, a daemon
         (whose child is armed instead).
 """
@@ -15,19 +15,14 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from types import FrameType
 from typing import Any
 
 DEFAULT_OBJECTS = 10_000
-BLOCKS_EACH = 10  # so many blocks count as a container
-MOST_FREEZES = 10
 
 _armed_in = 0
 _module = ""
 _objects = DEFAULT_OBJECTS
-_freezes = 0
-_blocks = 0  # in use after the last freeze: the collector does not know dicts of numbers and strings before 3.14
 _becomes_daemon = False
 _said: set[str] = set()
 
@@ -100,8 +95,8 @@ def _purpose(frame: FrameType | None) -> tuple[str, Any]:
 
 
 def _consider(arbiter: Any) -> None:
-    global _freezes, _blocks
-    from cowfreeze.integrations._common import WORTH_FREEZING, new_objects, one_line
+    from cowfreeze.integrations._common import freeze_for
+    from cowfreeze.integrations._settings import Settings
 
     if arbiter is not None and not arbiter.cfg.preload_app:
         _say("nothing is frozen: gunicorn runs without --preload, so each worker loads the application itself")
@@ -109,31 +104,18 @@ def _consider(arbiter: Any) -> None:
     if _module and _module not in sys.modules:
         _say(f"nothing is frozen before a fork: the module {_module} is not imported at that time (--when)")
         return
-    wanted = _objects or (WORTH_FREEZING if _freezes else 0)
-    if wanted and new_objects() < wanted and sys.getallocatedblocks() - _blocks < BLOCKS_EACH * wanted:
-        return
-    if _freezes >= MOST_FREEZES:
-        _say(
-            f"process {os.getpid()}: there is new data before a fork, and it stays as it is after {MOST_FREEZES} "
-            "freezes: what is frozen is never freed, and data of one batch would pile up. Call cowfreeze.freeze() "
-            "for what is to stay"
-        )
-        return
-    from cowfreeze._freeze.freeze import freeze
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        report = freeze(threads="allow", allow_forked=True)
-    _freezes += 1
-    _blocks = sys.getallocatedblocks()
-    _say(f"process {os.getpid()}: {one_line(report)}", again=True)
+    app = None if arbiter is None else getattr(arbiter.app, "callable", None)
+    freeze_for(f"process {os.getpid()}", Settings(), info=_print, warning=_say, threads="allow", app=app, wanted=_objects)
 
 
-def _say(text: str, again: bool = False) -> None:
-    """One line on stderr, once unless AGAIN."""
-    if text in _said and not again:
-        return
-    _said.add(text)
+def _say(text: str) -> None:
+    """One line on stderr, once."""
+    if text not in _said:
+        _said.add(text)
+        _print(text)
+
+
+def _print(text: str) -> None:
     try:
         os.write(2, f"cowfreeze run: {text}\n".encode(errors="replace"))
     except OSError:

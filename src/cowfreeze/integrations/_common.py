@@ -1,41 +1,169 @@
-"""What the integrations share: freeze now, say so in one line, and never break the host."""
+"""What the integrations share: freeze now, or again before a later fork; say so once; never break the host.
+
+    first call      warm up, freeze the whole heap, one line and the report's notes
+    later calls     much is new     freeze it, at most MOST_FREEZES times: what is frozen is never freed
+                    little is new   put it away: garbage is collected, the rest goes to the permanent
+                                    generation of the collector, where a worker's collection does not write
+
+What was done goes to the logger "cowfreeze" as INFO, what was refused as WARNING. If nobody listens
+there, the host's own logger gets it instead, if the host has one.
+"""
 
 from __future__ import annotations
 
 import gc
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
-from cowfreeze._errors import CowfreezeError, CowfreezeWarning
+from cowfreeze._errors import CowfreezeError
 from cowfreeze._freeze.freeze import freeze
 from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size
+from cowfreeze.integrations._settings import Settings
 
-# A freeze before a respawn walks the heap again; less than this is not worth it.
-WORTH_FREEZING = 10_000
+WORTH_FREEZING = 10_000  # containers: fewer are not worth walking the heap again
+WORTH_PUTTING_AWAY = 500
+BLOCKS_EACH = 10  # so many blocks count as a container: the collector does not know dicts of strings before 3.14
+MOST_FREEZES = 10
+
+Say = Callable[[str], object]
+
+_frozen_in = 0  # the process that froze
+_freezes = 0  # in it
+_blocks = 0  # in use after its last freeze
+_said: set[str] = set()
 
 
-def freeze_for(host: str, say: Callable[[str], object], threads: str = "warn") -> FreezeReport | None:
-    """Freeze the whole heap for HOST, in the process that forks its workers.
+def tell(text: str, say: Say | None = None) -> None:
+    """What was done, one line."""
+    log = _logger("INFO")
+    if log is not None:
+        log.info(text)
+    elif say is not None:
+        say(text)
+
+
+def warn(text: str, say: Say | None = None) -> None:
+    """What was refused and why: once in each process."""
+    if text in _said:
+        return
+    _said.add(text)
+    log = _logger("WARNING")
+    if log is not None:
+        log.warning(text)
+    elif say is not None:
+        say(text)
+    else:
+        os.write(2, f"cowfreeze: {text}\n".encode(errors="replace"))
+
+
+def _logger(level: str) -> Any:
+    """The logger, if somebody listens to it. logging is not imported for it.
+
+    It would be imported after a freeze, or inside of a hook before a fork: then its own hook after
+    the fork releases a mutex that nobody has taken.
+    """
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return None
+    log = logging.getLogger("cowfreeze")
+    return log if log.hasHandlers() and log.isEnabledFor(getattr(logging, level)) else None
+
+
+def freeze_for(
+    host: str,
+    settings: Settings,
+    *,
+    info: Say | None = None,
+    warning: Say | None = None,
+    threads: str = "warn",
+    app: object = None,
+    wanted: int = 0,
+) -> FreezeReport | None:
+    """Freeze the whole heap for HOST, in the process that forks its workers; later, what is new.
 
     Args:
         host: the name in messages.
-        say: takes the one line of report.
+        settings: the user's.
+        info, warning: the host's own ways to say a line.
         threads: as `freeze` takes it.
+        app: the host's WSGI or ASGI application, for a warm-up by paths.
+        wanted: freeze only if so many containers are new.
 
     Returns:
-        The report; None if nothing was frozen, and then a CowfreezeWarning says why. The host goes
-        on: without the freeze its workers work, and copy.
+        The report; None if nothing was frozen. The host goes on: without the freeze its workers
+        work, and copy.
     """
-    try:
-        report = freeze(threads=threads, allow_forked=True)
-    except (CowfreezeError, MemoryError) as error:
-        warnings.warn(f"{host}: nothing was frozen: {error}", CowfreezeWarning, stacklevel=3)
+    global _frozen_in, _freezes, _blocks
+    again = _frozen_in == os.getpid()
+    if again and not settings.refreeze:
         return None
-    say(one_line(report))
+    new = new_objects()
+    if again:
+        wanted = wanted or WORTH_FREEZING
+    if wanted and new < wanted and sys.getallocatedblocks() - _blocks < BLOCKS_EACH * wanted:
+        if again and new >= WORTH_PUTTING_AWAY:
+            put_away()
+        return None
+    if again and _freezes >= MOST_FREEZES:
+        warn(
+            f"{host}: there is new data before a fork, and it stays as it is after "
+            f"{MOST_FREEZES} freezes: what is frozen is never freed, and data of one batch would pile up. Call "
+            "cowfreeze.freeze() for what is to stay",
+            warning,
+        )
+        put_away()
+        return None
+    warmup = None if again else _warmup(host, settings, warning, app)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            report = freeze(
+                **{"threads": threads, "allow_forked": True, **settings.options},
+                warmup=warmup,
+                relocate_code=settings.relocate_code and not again,
+            )
+    except (CowfreezeError, MemoryError) as error:
+        warn(f"{host}: nothing was frozen: {error}", warning)
+        return None
+    for one in caught:
+        warn(f"{host}: {one.message}", warning)
+    _freezes = _freezes + 1 if again else 1
+    _frozen_in, _blocks = os.getpid(), sys.getallocatedblocks()
+    tell(f"{one_line(report)} (process {os.getpid()})", info)
+    for note in report.notes:
+        tell(f"cowfreeze: {note}", info)
     return report
+
+
+def _warmup(host: str, settings: Settings, warning: Say | None, app: object) -> Callable[[], object] | None:
+    """The user's warm-up, which must not keep the host from starting."""
+    try:
+        function = settings.find_warmup(app)
+    except CowfreezeError as error:
+        warn(f"{host}: no warm-up: {error}", warning)
+        return None
+    if function is None:
+        return None
+
+    def warm_up() -> None:
+        try:
+            function()
+        except Exception as error:
+            warn(f"{host}: the warm-up raised {type(error).__name__}: {error}; what it had not done is cold", warning)
+
+    return warm_up
+
+
+def put_away() -> None:
+    """Keep a worker's collections from writing to what is new, and keep no garbage for that."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def one_line(report: FreezeReport) -> str:
@@ -47,7 +175,7 @@ def one_line(report: FreezeReport) -> str:
 
 
 def new_objects() -> int:
-    """How many containers the collector knows that were not frozen. Only writes their counts."""
+    """How many containers the collector knows that were neither frozen nor put away. Only writes their counts."""
     return len(gc.get_objects())
 
 
@@ -57,10 +185,22 @@ def preload() -> list[str]:
     Returns:
         One line for each that cannot be imported. The host goes on: its workers will say more.
     """
-    failed = []
-    for name in os.environ.get("COWFREEZE_PRELOAD", "").replace(",", " ").split():
+    return [
+        f"cowfreeze: COWFREEZE_PRELOAD: {name} is not shared: {error}"
+        for name, error in import_early(*os.environ.get("COWFREEZE_PRELOAD", "").replace(",", " ").split()).items()
+    ]
+
+
+def import_early(*names: str) -> dict[str, str]:
+    """Import what the host, or a worker, would import after the freeze.
+
+    Returns:
+        Why, for each name that cannot be imported.
+    """
+    failed = {}
+    for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:
-            failed.append(f"cowfreeze: COWFREEZE_PRELOAD: {name} is not shared: {type(error).__name__}: {error}")
+            failed[name] = f"{type(error).__name__}: {error}"
     return failed

@@ -12,25 +12,44 @@ from the same parent. Note that Celery's --max-memory-per-child counts RSS, shar
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
 from cowfreeze._errors import UnsupportedError
-from cowfreeze.integrations._common import WORTH_FREEZING, freeze_for, new_objects
+from cowfreeze.integrations._common import freeze_for, import_early, warn
+from cowfreeze.integrations._settings import Settings, Warmup
 
-_log = logging.getLogger("cowfreeze")
 _connected_in = 0  # the process that called setup()
 _frozen_in = 0  # the process that froze
+_settings = Settings()
 
 
-def setup() -> None:
-    """Connect to Celery's signals. May be called again.
+def setup(
+    *,
+    warmup: Warmup = None,
+    relocate_code: bool | None = None,
+    fast_exit: bool | None = None,
+    refreeze: bool | None = None,
+    **options: Any,
+) -> None:
+    """Connect to Celery's signals. May be called again; the last arguments count.
+
+    Args:
+        warmup: what tasks will do, done once before the freeze: a function, or ``"module:function"``.
+        relocate_code: as `cowfreeze.freeze` takes it.
+        fast_exit: without effect: Celery's workers end by ``os._exit`` in any case.
+        refreeze: freeze again before later forks when at least 10,000 containers are new, 10 times
+            at most (default); False: what is new is never frozen.
+        options: further arguments of `cowfreeze.freeze`.
+
+    All but `options` default to the variables COWFREEZE_WARMUP, COWFREEZE_RELOCATE_CODE and
+    COWFREEZE_REFREEZE.
 
     Raises:
         UnsupportedError: Celery is not installed.
     """
-    global _connected_in
+    global _connected_in, _settings
+    _settings = Settings(warmup, relocate_code, fast_exit, refreeze, **options)
     try:
         from celery import signals  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:
@@ -50,20 +69,21 @@ def _after_setup(sender: Any = None, instance: Any = None, **_: Any) -> None:
     global _frozen_in
     if not _forks(instance):
         return
-    if freeze_for("Celery", _log.warning) is not None:
+    import_early("ctypes", "billiard.heap", "billiard.pool")  # what the pool imports when it starts
+    if freeze_for("Celery", _settings) is not None:
         _frozen_in = os.getpid()
 
 
 def _before_process(**_: Any) -> None:
-    """Before each fork, also of a replacement: freeze what is new, if it is worth it."""
-    if _frozen_in == os.getpid() and new_objects() >= WORTH_FREEZING:
-        freeze_for("Celery", _log.info, threads="allow")
+    """Before each fork, also of a replacement: freeze what is new if it is much, else put it away."""
+    if _frozen_in == os.getpid():
+        freeze_for("Celery", _settings, threads="allow")
 
 
 def _in_worker(**_: Any) -> None:
     # The solo pool sends the signal too, in the process that imported the application.
     if not _frozen_in and _connected_in != os.getpid():
-        _log.warning(
+        warn(
             "cowfreeze: this worker was forked from a parent that froze nothing. setup() must run in the module of "
             "the Celery application, which the parent imports, and the signal is celeryd_after_setup"
         )

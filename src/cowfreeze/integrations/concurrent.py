@@ -15,11 +15,19 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from cowfreeze._freeze.freeze import freeze
+from cowfreeze.integrations._settings import Settings, Warmup
 from cowfreeze.integrations.multiprocessing import forkserver_context
 
 
 def process_pool_executor(
-    max_workers: int | None = None, *, preload: Sequence[str] | None = None, **options: Any
+    max_workers: int | None = None,
+    *,
+    preload: Sequence[str] | None = None,
+    warmup: Warmup = None,
+    relocate_code: bool | None = None,
+    fast_exit: bool | None = None,
+    refreeze: bool | None = None,
+    **options: Any,
 ) -> ProcessPoolExecutor:
     """A ProcessPoolExecutor after a freeze.
 
@@ -28,6 +36,9 @@ def process_pool_executor(
         preload: modules that hold the data: workers are forked from a fork server that imports and
             freezes them. None: the heap of this process is frozen now, and workers are forked from
             it at the first submit; no other thread should run.
+        warmup: what workers will do, done once before the freeze: a function, or ``"module:function"``.
+        relocate_code: as `cowfreeze.freeze` takes it.
+        fast_exit, refreeze: without effect: workers end by ``os._exit`` and are all forked at once.
         options: for ProcessPoolExecutor, except mp_context. `initializer=` runs in each worker:
             what it makes is not shared.
 
@@ -38,6 +49,10 @@ def process_pool_executor(
     if "mp_context" in options:
         raise TypeError("process_pool_executor() chooses mp_context itself: by preload=")
     if preload is not None:
-        return ProcessPoolExecutor(max_workers, mp_context=forkserver_context(*preload), **options)
-    freeze()
+        context = forkserver_context(
+            *preload, warmup=warmup, relocate_code=relocate_code, fast_exit=fast_exit, refreeze=refreeze
+        )
+        return ProcessPoolExecutor(max_workers, mp_context=context, **options)
+    settings = Settings(warmup, relocate_code, fast_exit, refreeze)
+    freeze(warmup=settings.find_warmup(), relocate_code=settings.relocate_code)
     return ProcessPoolExecutor(max_workers, mp_context=multiprocessing.get_context("fork"), **options)

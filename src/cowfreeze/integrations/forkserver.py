@@ -18,6 +18,7 @@ import sys
 
 from cowfreeze._errors import CowfreezeError
 from cowfreeze.integrations._common import freeze_for
+from cowfreeze.integrations._settings import Settings
 
 _server = 0  # the process that is a fork server and has imported this module
 _frozen_modules: frozenset[str] = frozenset()
@@ -39,12 +40,13 @@ def _before_fork() -> None:
     if os.getpid() != _server or _frozen_modules:
         return
     names = frozenset(sys.modules)
-    if freeze_for("fork server", _say_nothing, threads="allow") is not None:
+    # The server's standard streams are those of the program that started it: only a logger hears of it.
+    if freeze_for("fork server", Settings(), info=_say_nothing, threads="allow") is not None:
         _frozen_modules = names
 
 
 def _say_nothing(line: str) -> None:
-    """The server's standard streams are those of the program that started it."""
+    pass
 
 
 def assert_inherited_freeze(*modules: str) -> None:

@@ -12,10 +12,12 @@ Pool. What a worker gets as an argument is pickled into a copy of its own, and s
 from __future__ import annotations
 
 import multiprocessing
+import os
 from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING
 
 from cowfreeze._errors import CowfreezeError
+from cowfreeze.integrations._settings import Settings, Warmup
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -24,13 +26,27 @@ if TYPE_CHECKING:
 _LAST = "cowfreeze.integrations.forkserver"
 
 
-def forkserver_context(*modules: str) -> ForkServerContext:
+def forkserver_context(
+    *modules: str,
+    warmup: Warmup = None,
+    relocate_code: bool | None = None,
+    fast_exit: bool | None = None,
+    refreeze: bool | None = None,
+) -> ForkServerContext:
     """A context whose fork server imports MODULES and freezes before its first fork.
 
     Args:
         modules: names as for `import`; they hold the data as globals.
+        warmup: what workers will do, done once in the server before the freeze: ``"module:function"``,
+            or a function that can be imported by its name.
+        relocate_code: as `cowfreeze.freeze` takes it.
+        fast_exit: without effect: workers of multiprocessing end by ``os._exit`` in any case.
+        refreeze: without effect: the server freezes once.
+
+    They reach the server as the variables COWFREEZE_WARMUP and so on, which are set in this process.
 
     Raises:
+        TypeError: `warmup` is no function that another process could import.
         CowfreezeError: the server of this program runs already, or this is a worker.
     """
     from multiprocessing import forkserver
@@ -45,6 +61,7 @@ def forkserver_context(*modules: str) -> ForkServerContext:
             "the fork server of this program runs already, and has loaded what it will load. Call "
             "forkserver_context() before the first process, pool or manager is started"
         )
+    os.environ.update(Settings(warmup, relocate_code, fast_exit, refreeze).to_environment())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*modules, _LAST])
     context._cowfreeze_modules = modules  # type: ignore[attr-defined]

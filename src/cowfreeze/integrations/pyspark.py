@@ -8,6 +8,8 @@ slot. Modules that COWFREEZE_PRELOAD names (separated by commas) are imported by
 what they hold is shared by all workers of that machine; they must be importable where the executor
 runs (spark.executorEnv.PYTHONPATH, not --py-files, which arrive with the task).
 
+COWFREEZE_WARMUP and COWFREEZE_RELOCATE_CODE are read there too.
+
     JVM --exec--> this module: import, freeze --> pyspark.daemon.manager() --fork--> workers
         <--port-- stdout
 
@@ -24,6 +26,7 @@ import sys
 import threading
 
 from cowfreeze.integrations._common import freeze_for, preload
+from cowfreeze.integrations._settings import Settings
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
             _say(line)
         _load_worker_module()
         _check_threads()
-        freeze_for("PySpark", _say)
+        freeze_for("PySpark", Settings(), info=_say, warning=_say)
     finally:
         sys.stdout.flush()
         os.dup2(keep, 1)

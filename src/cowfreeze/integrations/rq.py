@@ -16,14 +16,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cowfreeze._errors import UnsupportedError
-from cowfreeze.integrations._common import freeze_for, preload
+from cowfreeze.integrations._common import freeze_for, preload, warn
+from cowfreeze.integrations._settings import Settings, Warmup
 
 if TYPE_CHECKING:
     Worker: Any
 
 
-def frozen(base: type[Any]) -> type[Any]:
+def frozen(
+    base: type[Any],
+    *,
+    warmup: Warmup = None,
+    relocate_code: bool | None = None,
+    fast_exit: bool | None = None,
+    refreeze: bool | None = None,
+    **options: Any,
+) -> type[Any]:
     """A subclass of BASE, a worker class of RQ that forks, which freezes when it starts to work.
+
+    Args:
+        base: the class.
+        warmup: what workers will do, done once before the freeze: a function, or ``"module:function"``.
+        relocate_code: as `cowfreeze.freeze` takes it.
+        fast_exit: without effect: a work horse ends by ``os._exit`` in any case.
+        refreeze: freeze again before a later job when at least 10,000 containers are new, 10 times
+            at most (default); False: what is new is never frozen.
+        options: further arguments of `cowfreeze.freeze`.
+
+    All but `options` default to the variables COWFREEZE_WARMUP, COWFREEZE_RELOCATE_CODE,
+    COWFREEZE_FAST_EXIT and COWFREEZE_REFREEZE.
 
     Raises:
         UnsupportedError: BASE is no worker that forks (SimpleWorker, SpawnWorker).
@@ -36,13 +57,22 @@ def frozen(base: type[Any]) -> type[Any]:
             f"{base.__name__} forks no work horses, so there is nothing to share: use rq.Worker or a subclass of it"
         )
 
+    settings = Settings(warmup, relocate_code, fast_exit, refreeze, **options)
+
     class FrozenWorker(base):  # type: ignore[misc]
         def work(self, *arguments: Any, **options: Any) -> Any:
             # Before RQ starts its thread that listens for commands.
             for line in preload():
-                self.log.warning(line)
-            freeze_for("RQ", self.log.info)
+                warn(line, self.log.warning)
+            self._freeze("warn")
             return super().work(*arguments, **options)
+
+        def fork_work_horse(self, *arguments: Any, **options: Any) -> Any:
+            self._freeze("allow")  # that thread only waits
+            return super().fork_work_horse(*arguments, **options)
+
+        def _freeze(self, threads: str) -> None:
+            freeze_for("RQ", settings, info=self.log.info, warning=self.log.warning, threads=threads)
 
     FrozenWorker.__name__ = FrozenWorker.__qualname__ = base.__name__
     FrozenWorker.__module__ = __name__

@@ -20,6 +20,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from cowfreeze import _core
@@ -29,12 +30,17 @@ from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._pack import PackReport, pack
 
 
-def share(dataset: Any, *, threads: str = "allow") -> FreezeReport | tuple[PackReport, ...]:
+def share(
+    dataset: Any, *, warmup: Callable[[], object] | None = None, threads: str = "allow", **freezing: Any
+) -> FreezeReport | tuple[PackReport, ...]:
     """Make what DATASET holds shareable by forked workers. Needs no PyTorch.
 
     Args:
         dataset: any object; on 3.10 and 3.11 one with attributes, which are replaced.
+        warmup: what workers will do, done once before the freeze, for example
+            ``lambda: dataset[0]``; what it fills is shared.
         threads: as `freeze` takes it. PyTorch's own threads run code of C only.
+        freezing: further arguments of `freeze`, from 3.12 on.
 
     Returns:
         The report of `freeze`; on 3.10 and 3.11 those of `pack`, one for each replaced attribute.
@@ -44,7 +50,9 @@ def share(dataset: Any, *, threads: str = "allow") -> FreezeReport | tuple[PackR
         CowfreezeError: there was nothing that could be packed.
     """
     if _core.HAS_IMMORTAL:
-        return freeze(dataset, threads=threads)
+        return freeze(dataset, threads=threads, warmup=warmup, **freezing)
+    if warmup is not None:
+        warmup()
     reports: list[PackReport] = []
     left: list[str] = []
     for name, value in list(getattr(dataset, "__dict__", {}).items()):
@@ -67,11 +75,12 @@ def share(dataset: Any, *, threads: str = "allow") -> FreezeReport | tuple[PackR
     return tuple(reports)
 
 
-def data_loader(dataset: Any, **options: Any) -> Any:
+def data_loader(dataset: Any, *, warmup: Callable[[], object] | None = None, **options: Any) -> Any:
     """A `torch.utils.data.DataLoader` with forked workers, after `share(dataset)`.
 
     Args:
         dataset: as DataLoader takes it.
+        warmup: as `share` takes it.
         options: for DataLoader, except multiprocessing_context. `worker_init_fn` runs in each
             worker: what it makes is not shared.
 
@@ -91,7 +100,7 @@ def data_loader(dataset: Any, **options: Any) -> Any:
             "data_loader() was called in a worker of multiprocessing, where freezing copies the dataset: make the "
             "loader in the process that iterates over it"
         )
-    share(dataset)
+    share(dataset, warmup=warmup)
     if options.get("num_workers", 0) > 0:
         options["multiprocessing_context"] = "fork"
     return DataLoader(dataset, **options)

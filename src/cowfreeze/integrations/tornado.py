@@ -10,14 +10,36 @@ A child that dies is replaced by a fork of the same parent. With `HTTPServer.sta
 
 from __future__ import annotations
 
-import logging
+from typing import Any
 
 from cowfreeze._errors import CowfreezeError, UnsupportedError
 from cowfreeze.integrations._common import freeze_for
+from cowfreeze.integrations._settings import Settings, Warmup
 
 
-def fork_processes(num_processes: int | None, max_restarts: int | None = None) -> int:
-    """Freeze the whole heap, and then `tornado.process.fork_processes`, with its arguments and result.
+def fork_processes(
+    num_processes: int | None,
+    max_restarts: int | None = None,
+    *,
+    warmup: Warmup = None,
+    relocate_code: bool | None = None,
+    fast_exit: bool | None = None,
+    refreeze: bool | None = None,
+    **options: Any,
+) -> int:
+    """Freeze the whole heap, and then `tornado.process.fork_processes`, with its result.
+
+    Args:
+        num_processes, max_restarts: as Tornado takes them.
+        warmup: what workers will do, done once before the freeze: a function, or ``"module:function"``.
+        relocate_code: as `cowfreeze.freeze` takes it.
+        fast_exit: without effect: a child goes on in your program, which may end by
+            `cowfreeze.fast_exit`.
+        refreeze: without effect: this host freezes once.
+        options: further arguments of `cowfreeze.freeze`.
+
+    All but `options` default to the variables COWFREEZE_WARMUP, COWFREEZE_RELOCATE_CODE,
+    COWFREEZE_FAST_EXIT and COWFREEZE_REFREEZE.
 
     Raises:
         UnsupportedError: Tornado is not installed.
@@ -32,5 +54,6 @@ def fork_processes(num_processes: int | None, max_restarts: int | None = None) -
             "fork_processes() was called in a child of Tornado, where freezing copies the whole heap: call it once, in "
             "the process that binds the sockets"
         )
-    freeze_for("Tornado", logging.getLogger("cowfreeze").info)
+    settings = Settings(warmup, relocate_code, fast_exit, refreeze, **options)
+    freeze_for("Tornado", settings)
     return int(process.fork_processes(num_processes, max_restarts))

@@ -21,35 +21,55 @@ Options of uWSGI:
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
-from cowfreeze._errors import CowfreezeWarning
 from cowfreeze._freeze.report import FreezeReport
-from cowfreeze.integrations._common import freeze_for
+from cowfreeze.integrations._common import freeze_for, warn
+from cowfreeze.integrations._settings import Settings, Warmup
 
 _LAZY = ("lazy-apps", "lazy")
 _EXITS = ("skip-atexit-teardown", "skip-atexit")
 
 
-def setup() -> FreezeReport | None:
+def setup(
+    app: object = None,
+    *,
+    warmup: Warmup = None,
+    relocate_code: bool | None = None,
+    fast_exit: bool | None = None,
+    refreeze: bool | None = None,
+    **options: Any,
+) -> FreezeReport | None:
     """Freeze the whole heap; call it in the last line of the WSGI module.
+
+    Args:
+        app: the application, for a warm-up by paths.
+        warmup: what workers will do, done once before the freeze: paths that are requested of `app`
+            (``["/", "/health"]``), a function, or ``"module:function"``.
+        relocate_code: as `cowfreeze.freeze` takes it.
+        fast_exit: without effect: uWSGI has --skip-atexit-teardown.
+        refreeze: without effect: this host freezes once.
+        options: further arguments of `cowfreeze.freeze`.
+
+    All but `options` default to the variables COWFREEZE_WARMUP, COWFREEZE_RELOCATE_CODE,
+    COWFREEZE_FAST_EXIT and COWFREEZE_REFREEZE.
 
     Returns:
         The report. None if nothing was frozen: elsewhere than in uWSGI, silently, so that the
         module can be imported by tests and other servers; in a worker of uWSGI and with lazy-apps
-        with a CowfreezeWarning.
+        a warning in the log says why.
     """
     server = sys.modules.get("uwsgi")  # exists only inside of uWSGI
     if server is None or not hasattr(server, "worker_id"):
         return None
     refusal = why_not(server)
     if refusal:
-        warnings.warn(refusal, CowfreezeWarning, stacklevel=2)
+        warn(refusal, server.log)
         return None
     for advice in _advice(server):
         server.log(f"cowfreeze: {advice}")
-    return freeze_for("uWSGI", server.log)
+    settings = Settings(warmup, relocate_code, fast_exit, refreeze, **options)
+    return freeze_for("uWSGI", settings, info=server.log, warning=server.log, app=app)
 
 
 def why_not(server: Any) -> str:

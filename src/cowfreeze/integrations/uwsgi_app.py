@@ -33,4 +33,4 @@ def load(name: str) -> Any:
 
 
 application = load(os.environ.get("COWFREEZE_APP", ""))
-setup()
+setup(application)
