@@ -29,7 +29,7 @@ test-slow:  ## only the tests that need minutes or a lot of memory
 
 test-faults:  ## every n-th call of the C library fails, in every operation (hours)
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) \
-	  && "$$env/bin/python" -X faulthandler -m pytest tests/test_faults.py -m 'slow or not slow' $(PYTEST_ARGS)
+	  && "$$env/bin/python" -X faulthandler -m pytest tests/robust/test_faults.py -m 'slow or not slow' $(PYTEST_ARGS)
 
 test-asan:  ## the tests on builds with UndefinedBehaviorSanitizer and AddressSanitizer
 	@PYTEST_ARGS="$(PYTEST_ARGS)" bash .ci/asan $(PYTHON)
@@ -39,19 +39,19 @@ analyze:  ## gcc's static analyzer and all warnings as errors over csrc/
 
 fuzz:  ## Atheris over the parsers, a minute each (FUZZ_ARGS="--seconds N [TARGET ...]")
 	@env=$$(.ci/venv fuzz "[test]" $(PYTHON)) && "$$env/bin/python" -m pip install -q atheris \
-	  && "$$env/bin/python" tests/fuzz/guided.py $(FUZZ_ARGS)
+	  && "$$env/bin/python" tests/robust/guided_fuzz.py $(FUZZ_ARGS)
 
 load:  ## a million forks from a frozen parent (LOAD_ARGS="forks --count N", or kills, freezes, rounds)
-	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" tests/faults/load.py $(or $(LOAD_ARGS),forks --count 1000000)
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" tests/robust/cases_load.py $(or $(LOAD_ARGS),forks --count 1000000)
 
 test-integrations:  ## the integrations against the real servers, which it installs where there are packages of them
 	@env=$$(.ci/venv integrations "[test,gunicorn,celery]" $(PYTHON)) && .ci/install-hosts "$$env" \
-	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/test_integrations_*.py $(PYTEST_ARGS)
+	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/integrations $(PYTEST_ARGS)
 
 test-torch:  ## the DataLoader, with a PyTorch that PYTHON has already (Debian's: apt install python3-torch)
 	@env=$$(VENV_ARGS=--system-site-packages .ci/venv torch "[pytest]" $(or $(PYTHON),/usr/bin/python3)) \
 	  && "$$env/bin/python" -c 'import torch' \
-	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/test_integrations_torch.py $(PYTEST_ARGS)
+	  && "$$env/bin/python" -X faulthandler -m pytest -rP tests/integrations/test_torch.py $(PYTEST_ARGS)
 
 test-matrix:  ## the tests on every interpreter of the machine (.ci/run)
 	@bash .ci/run
@@ -64,7 +64,7 @@ test-cpython:  ## CPython's own tests on a frozen heap, all files, both modes (a
 
 test-docs:  ## every code block of tutorial, how-to pages and README, and the examples, with their servers
 	@env=$$(.ci/venv test-docs "[test,gunicorn,celery]" $(PYTHON)) \
-	  && "$$env/bin/python" -X faulthandler -m pytest -rs tests/test_docs.py tests/test_examples.py $(PYTEST_ARGS)
+	  && "$$env/bin/python" -X faulthandler -m pytest -rs tests/repository/test_docs.py tests/repository/test_examples.py $(PYTEST_ARGS)
 
 test-wheel:  ## build a wheel from the sdist and run the tests from it, in an environment without a compiler
 	@bash .ci/wheel test $(PYTHON)
@@ -95,7 +95,7 @@ bench-django:  ## what workers of a Django application copy: plain fork, gc.free
 lint:  ## mypy --strict and ruff over the Python files
 	@env=$$(.ci/venv lint "[pytest,plot]" $(PYTHON)) && "$$env/bin/python" -m pip install -q mypy ruff types-psutil \
 	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" src/cowfreeze src/pytest_cowfreeze bench \
-	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" tests/typed/sample.py \
+	  && "$$env/bin/mypy" --strict --python-executable "$$env/bin/python" tests/repository/typed_sample.py \
 	  && "$$env/bin/python" -m mypy.stubtest --ignore-disjoint-bases --allowlist .ci/stubtest-allowed --ignore-unused-allowlist cowfreeze._core \
 	  && "$$env/bin/ruff" check src tests bench docs .ci
 

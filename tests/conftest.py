@@ -11,7 +11,7 @@ import signal
 from collections.abc import Generator
 
 import pytest
-from _child import CaseSkipped
+from helpers.child import CaseSkipped
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,8 +7,8 @@ them are fresh objects, mortal before the freeze.
 
 from __future__ import annotations
 
-import zoo_data  # noqa: F401  (registers its kinds)
-import zoo_values  # noqa: F401
-from kinds import KINDS, Plain, text
+import freeze.zoo_data  # noqa: F401  (registers its kinds)
+import freeze.zoo_values  # noqa: F401
+from freeze.zoo_kinds import KINDS, Plain, text
 
 __all__ = ["KINDS", "Plain", "text"]

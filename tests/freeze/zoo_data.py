@@ -11,7 +11,7 @@ import types
 import typing
 from typing import Any
 
-from kinds import Plain, kind, name, number, text
+from freeze.zoo_kinds import Plain, kind, name, number, text
 
 
 class Slotted:

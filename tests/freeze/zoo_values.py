@@ -21,7 +21,7 @@ import xml.etree.ElementTree
 from collections.abc import Iterator
 from typing import Any
 
-from kinds import Plain, kind, name, number, text
+from freeze.zoo_kinds import Plain, kind, name, number, text
 
 
 class AwareDatetime(datetime.datetime):

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from _child import run_once
+from helpers.child import run_once
 
 import cowfreeze
 from cowfreeze import clone, pack
@@ -278,26 +278,26 @@ def test_arrays() -> None:
 
 
 def test_workers_share_the_new_kinds() -> None:
-    result = run_once("packing_kinds", "shared", 4000)
+    result = run_once("pack.cases_packing_kinds", "shared", 4000)
     assert result["same"] and result["known"], result
     assert result["frozen"] <= 8, result  # of hundreds: classes that are referred to have caches
     assert result["copied"] <= 1 << 20, result
 
 
 def test_a_worker_that_writes_changes_no_sibling() -> None:
-    result = run_once("packing_kinds", "written")
+    result = run_once("pack.cases_packing_kinds", "written")
     assert result == {"outcomes": ["returned", "returned"], "same": True, "repaired": 0}, result
 
 
 def test_a_wild_write_is_explained_and_repaired() -> None:
-    result = run_once("packing_kinds", "wild")
+    result = run_once("pack.cases_packing_kinds", "wild")
     assert result["killed"] and "packed data" in result["status"] and result["same"], result
     assert result["left"] == 0 and ("restored" in result["status"]) is not IMMORTAL, result
 
 
 def test_shm_does_not_matter() -> None:
-    assert run_once("packing_kinds", "shm_full") == {"full": True, "packed": True}
+    assert run_once("pack.cases_packing_kinds", "shm_full") == {"full": True, "packed": True}
 
 
 def test_freeze_points_to_pack_where_counts_are_written() -> None:
-    assert any("cowfreeze.pack" in note for note in run_once("packing_kinds", "notes_of_a_freeze")) is not IMMORTAL
+    assert any("cowfreeze.pack" in note for note in run_once("pack.cases_packing_kinds", "notes_of_a_freeze")) is not IMMORTAL

@@ -15,7 +15,7 @@ import weakref
 from typing import Any
 
 import pytest
-from _child import run_once
+from helpers.child import run_once
 
 import cowfreeze
 from cowfreeze import clone, pack
@@ -217,21 +217,21 @@ def test_single_values() -> None:
 
 
 def test_many_packs_and_a_freeze() -> None:
-    assert run_once("packing", "many", 200) == []
+    assert run_once("pack.cases_packing", "many", 200) == []
 
 
 def test_freeze_of_something_that_holds_packed_data() -> None:
-    assert run_once("packing", "copied_by_reading", 2000) == 0
+    assert run_once("pack.cases_packing", "copied_by_reading", 2000) == 0
 
 
 def test_workers_share_everything() -> None:
-    result = run_once("packing", "shared", 8000)
+    result = run_once("pack.cases_packing", "shared", 8000)
     assert result["known"] and result["frozen"] == 0 and result["packed"] > 4 << 20, result
     assert result["copied"] <= 1 << 20, result
 
 
 def test_a_planted_write_is_found_where_it_is_a_copy() -> None:
-    result = run_once("packing", "planted")
+    result = run_once("pack.cases_packing", "planted")
     assert result["pages"] > 20 and result["frozen_page"] and result["is_frozen"], result
     assert result["unchanged"]
     if IMMORTAL:
@@ -242,7 +242,7 @@ def test_a_planted_write_is_found_where_it_is_a_copy() -> None:
 
 @pytest.mark.skipif(bool(sysconfig.get_config_var("Py_DEBUG")), reason="there a packed str counts as interned")
 def test_an_explanation_names_packed_objects() -> None:
-    result = run_once("packing", "explained")
+    result = run_once("pack.cases_packing", "explained")
     if not IMMORTAL:
         assert result["frozen"] == 0 and result["paths"] == [], result
         return
@@ -251,7 +251,7 @@ def test_an_explanation_names_packed_objects() -> None:
 
 
 def test_c_code_that_writes_kills_its_worker_only() -> None:
-    result = run_once("packing", "broken")
+    result = run_once("pack.cases_packing", "broken")
     for name, (status, same, repaired, same_after) in result.items():
         fatal = status in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
         # Where headers are private, a full table is replaced, in that process only.
@@ -265,18 +265,18 @@ def test_c_code_that_writes_kills_its_worker_only() -> None:
 
 @pytest.mark.parametrize("limit", ["failures", "file_size_limit", "address_space_limit", "memfd_forbidden"])
 def test_failing_leaves_nothing_behind(limit: str) -> None:
-    result = run_once("packing", limit)
+    result = run_once("pack.cases_packing", limit)
     assert len(result) >= 2 and all(result.values()), result
 
 
 def test_counts_may_drift() -> None:
-    result = run_once("packing", "stress", 2, 1.0)
+    result = run_once("pack.cases_packing", "stress", 2, 1.0)
     assert result["same"] and result["repaired"] == 0 and result["changes"] > 10_000, result
     assert result["drift"] < 1 << 40, result
 
 
 @pytest.mark.slow
 def test_counts_may_drift_for_long() -> None:
-    result = run_once("packing", "stress", 8, 40.0)
+    result = run_once("pack.cases_packing", "stress", 8, 40.0)
     assert result["same"] and result["repaired"] == 0 and result["changes"] > 10**9, result
     assert result["drift"] < 1 << 40, result

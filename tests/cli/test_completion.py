@@ -1,0 +1,102 @@
+"""Completion scripts: shells accept them, and complete what the parser knows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.command import cowfreeze
+
+from cowfreeze.cli.completion import SHELLS, verbs
+
+# Fill in what a person has typed, call the function, print what would be offered.
+BASH = """
+set -u
+eval "$1"
+COMP_WORDS=("${@:2}")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_cowfreeze
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_bash(*words: str, cwd: Path = ROOT) -> set[str]:
+    script = SHELLS["bash"](verbs())
+    done = subprocess.run(
+        ["bash", "-c", BASH, "bash", script, "cowfreeze", *words], capture_output=True, text=True, cwd=cwd, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_command_prints_what_the_functions_make() -> None:
+    done = cowfreeze("completion", "bash")
+    assert (done.returncode, done.stdout) == (0, SHELLS["bash"](verbs()) + "\n")
+    assert cowfreeze("completion", "tcsh").returncode == 2
+
+
+def test_every_option_of_every_command_is_in_every_script() -> None:
+    for make in SHELLS.values():
+        text = make(verbs())
+        for verb in verbs():
+            assert verb.name in text
+            for option in verb.options:
+                for name in option.names:
+                    assert name.lstrip("-") in text, (verb.name, name)
+
+
+def test_bash_completes_commands_options_values_and_files(tmp_path: Path) -> None:
+    assert {"demo", "bench", "audit", "--help"} <= in_bash("")
+    assert in_bash("de") == {"demo"}
+    assert in_bash("doctor", "--js") == {"--json"}
+    assert in_bash("audit", "a:b", "--freeze", "") >= {"none", "data", "heap"}
+    assert in_bash("completion", "f") == {"fish"}
+    (tmp_path / "data.json").touch()
+    assert in_bash("demo", "--json", "da", cwd=tmp_path) == {"data.json"}
+    assert in_bash("compare", "da", cwd=tmp_path) == {"data.json"}
+    assert in_bash("demo", "--workers", "", cwd=tmp_path) == set()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shell_accepts_its_script(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    script = tmp_path / "script"
+    script.write_text(SHELLS[shell](verbs()) + "\n")
+    done = subprocess.run([shell, "-n", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes() -> None:
+    ask = "source (string collect $argv[1] | psub); complete -C 'cowfreeze audit --freeze '; complete -C 'cowfreeze do'"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", ask.replace("(string collect $argv[1] | psub)", "(echo $argv[1] | psub)"),
+         SHELLS["fish"](verbs())], capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    words = {line.split("\t")[0] for line in done.stdout.splitlines()}
+    assert {"none", "heap", "doctor"} <= words, done
+
+
+def test_help_says_how_it_ends_and_no_colour_in_a_pipe() -> None:
+    done = cowfreeze("--help")
+    assert "exit status" in done.stdout and "NO_COLOR" in done.stdout and "\x1b" not in done.stdout
+
+
+def test_compare_prints_json() -> None:
+    results = ROOT / "bench" / "results"
+    old, new = results / "readers-3.12.json", results / "readers-3.14.json"
+    if not old.exists():
+        pytest.skip("the tests stand alone, without results")
+    done = cowfreeze("compare", "--json", str(old), str(new))
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found["before"] == str(old) and found["notes"]
+    assert all({"case", "mode", "figure", "unit", "before", "after", "change"} == set(one) for one in found["differences"])
+    assert len(found["differences"]) > 10
+    shown = cowfreeze("bench", "--load", str(new), "--json").stdout
+    assert json.loads(shown)["cowfreeze"]["command"].startswith("cowfreeze bench ")
