@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -175,3 +178,58 @@ def test_never_what_copies_shared_pages(path: Path) -> None:
     if path.name == "huge_pages.c":  # the one place, which refuses while anybody shares the pages
         code = code.replace("MADV_COLLAPSE", "")
     assert not re.search(r"\b(process_vm_readv|mlock|mlockall|MADV_COLLAPSE|MADV_POPULATE_WRITE)\b", code)
+
+
+# --- src/cowfreeze: which module may import which
+
+# A file imports from its own room and from those before it, also where it imports within a function or for types
+# alone. "" is the face, cowfreeze/__init__.py: what stands before it is the public half, what comes after it may use
+# that as any program does.
+ROOMS = (
+    "_errors", "_sizes", "_files", "_tables", "_core", "_system", "_clone", "_exit", "_explain", "_trap", "_freeze",
+    "_pack", "_workers", "", "_plugin", "bench", "integrations", "cli", "__main__",
+)  # fmt: skip
+PACKAGE = ROOT / "src" / "cowfreeze"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    found = {PACKAGE / "_core.pyi", *sources("src/cowfreeze", patterns=("*.py",))}
+    names = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in found}
+    return {name.removesuffix(".__init__"): path for path, name in names.items()}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of cowfreeze that PATH names in an import anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules())
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: imports by the whole name"
+            for alias in node.names:
+                deep = f"{node.module}.{alias.name}"
+                if deep in modules():
+                    yield deep
+                elif node.module in modules():
+                    yield str(node.module)
+
+
+def room(module: str) -> str:
+    return module.removeprefix("cowfreeze").lstrip(".").partition(".")[0]
+
+
+@pytest.mark.parametrize("path", sources("src/cowfreeze", patterns=("*.py",)), ids=name)
+def test_imports_point_downwards(path: Path) -> None:
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    place = ROOMS.index("" if own == "__init__" else own)
+    for module in imported(path):
+        assert ROOMS.index(room(module)) <= place, f"{name(path)} imports {module}, which is not below it"
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    arrows = {module: set(imported(path)) - {module} for module, path in modules().items()}
+    assert sum(map(len, arrows.values())) > 300  # else nothing was read
+    while arrows:
+        free = {module for module, below in arrows.items() if not below & arrows.keys()}
+        assert free, f"a circle goes through some of these: {sorted(arrows)}"
+        arrows = {module: below for module, below in arrows.items() if module not in free}

@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version)
+    parser.set_defaults(parser=parser)  # `completion` describes it
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         verb = verbs.add_parser(
