@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import cowfreeze
-from cowfreeze.integrations import _common, warm
+from cowfreeze.integrations import _log, warm
 from cowfreeze.integrations._settings import Settings
 
 NAMES = {"warmup", "relocate_code", "fast_exit", "refreeze"}
@@ -53,7 +53,7 @@ def test_arguments_win_over_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_variable_is_one_line_and_the_host_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _common._said.clear()
+    _log._said.clear()
     monkeypatch.setenv("COWFREEZE_REFREEZE", "never")
     assert Settings().refreeze is True and Settings().refreeze is True
     assert caplog.text.count("COWFREEZE_REFREEZE=never is neither 1 nor 0") == 1

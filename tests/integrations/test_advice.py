@@ -115,7 +115,7 @@ def test_a_host_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.Monk
 
 
 def test_uwsgi_settings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    from cowfreeze.integrations import _common, uwsgi
+    from cowfreeze.integrations import _log, uwsgi
 
     said: list[str] = []
     assert uwsgi.setup() is None, "elsewhere than in uWSGI it does nothing"
@@ -144,7 +144,7 @@ def test_uwsgi_settings(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     Server.opt = {"lazy-apps": True}
     monkeypatch.setitem(sys.modules, "uwsgi", Server)
     Server.log = staticmethod(said.append)
-    _common._said.clear()
+    _log._said.clear()
     with caplog.at_level("CRITICAL", "cowfreeze"):  # nobody listens: the host's own log has it
         assert uwsgi.setup() is None and uwsgi.setup() is None
     assert len(said) == 1 and "uWSGI runs with lazy-apps" in said[0]

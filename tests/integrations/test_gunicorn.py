@@ -10,7 +10,6 @@ import sys
 import pytest
 from helpers.servers import FILES, MIB, gunicorn, measure, wait_for, worst
 
-import cowfreeze
 from cowfreeze import _core
 
 pytest.importorskip("gunicorn")
@@ -107,10 +106,10 @@ def test_workers_end_with_status_zero() -> None:
 
 
 def test_a_config_file_is_called_with_the_arity_gunicorn_checks(caplog: pytest.LogCaptureFixture) -> None:
-    from cowfreeze.integrations import _common
+    from cowfreeze.integrations import _log
     from cowfreeze.integrations import gunicorn as integration
 
-    _common._said.clear()
+    _log._said.clear()
 
     called: list[object] = []
     namespace = {"when_ready": called.append, "worker_exit": lambda server, worker: called.append(worker)}

@@ -4,9 +4,6 @@
     later calls     much is new     freeze it, at most MOST_FREEZES times: what is frozen is never freed
                     little is new   put it away: garbage is collected, the rest goes to the permanent
                                     generation of the collector, where a worker's collection does not write
-
-What was done goes to the logger "cowfreeze" as INFO, what was refused as WARNING. If nobody listens
-there, the host's own logger gets it instead, if the host has one.
 """
 
 from __future__ import annotations
@@ -17,12 +14,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._freeze.freeze import freeze
 from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size
+from cowfreeze.integrations._log import Say, tell, warn
 from cowfreeze.integrations._settings import Settings
 
 WORTH_FREEZING = 10_000  # containers: fewer are not worth walking the heap again
@@ -30,48 +27,9 @@ WORTH_PUTTING_AWAY = 500
 BLOCKS_EACH = 10  # so many blocks count as a container: the collector does not know dicts of strings before 3.14
 MOST_FREEZES = 10
 
-Say = Callable[[str], object]
-
 _frozen_in = 0  # the process that froze
 _freezes = 0  # in it
 _blocks = 0  # in use after its last freeze
-_said: set[str] = set()
-
-
-def tell(text: str, say: Say | None = None) -> None:
-    """What was done, one line."""
-    log = _logger("INFO")
-    if log is not None:
-        log.info(text)
-    elif say is not None:
-        say(text)
-
-
-def warn(text: str, say: Say | None = None) -> None:
-    """What was refused and why: once in each process."""
-    if text in _said:
-        return
-    _said.add(text)
-    log = _logger("WARNING")
-    if log is not None:
-        log.warning(text)
-    elif say is not None:
-        say(text)
-    else:
-        os.write(2, f"cowfreeze: {text}\n".encode(errors="replace"))
-
-
-def _logger(level: str) -> Any:
-    """The logger, if somebody listens to it. logging is not imported for it.
-
-    It would be imported after a freeze, or inside of a hook before a fork: then its own hook after
-    the fork releases a mutex that nobody has taken.
-    """
-    logging = sys.modules.get("logging")
-    if logging is None:
-        return None
-    log = logging.getLogger("cowfreeze")
-    return log if log.hasHandlers() and log.isEnabledFor(getattr(logging, level)) else None
 
 
 def freeze_for(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cowfreeze._errors import CowfreezeError
+from cowfreeze.integrations._log import warn
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -121,8 +122,6 @@ def _switch(variable: str, given: bool | None, default: bool) -> bool:
     if text in _TRUE:
         return True
     if text and text not in _FALSE:
-        from cowfreeze.integrations._common import warn
-
         warn(f"{variable}={text} is neither 1 nor 0: it counts as not set")
         return default
     return False if text else default

@@ -16,7 +16,8 @@ import os
 from typing import Any
 
 from cowfreeze._errors import UnsupportedError
-from cowfreeze.integrations._common import freeze_for, import_early, warn
+from cowfreeze.integrations._common import freeze_for, import_early
+from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
 
 _connected_in = 0  # the process that called setup()

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cowfreeze._exit import fast_exit as end_fast
-from cowfreeze.integrations._common import freeze_for, import_early, warn
+from cowfreeze.integrations._common import freeze_for, import_early
+from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
 
 # Settings of gunicorn, when this module is its configuration.

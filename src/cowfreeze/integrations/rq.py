@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cowfreeze._errors import UnsupportedError
-from cowfreeze.integrations._common import freeze_for, preload, warn
+from cowfreeze.integrations._common import freeze_for, preload
+from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
 
 if TYPE_CHECKING:

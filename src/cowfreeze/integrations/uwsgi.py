@@ -24,7 +24,8 @@ import sys
 from typing import Any
 
 from cowfreeze._freeze.report import FreezeReport
-from cowfreeze.integrations._common import freeze_for, warn
+from cowfreeze.integrations._common import freeze_for
+from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
 
 _LAZY = ("lazy-apps", "lazy")
