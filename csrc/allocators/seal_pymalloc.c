@@ -22,7 +22,9 @@
  *                                `- its header stays, its other pages go back to the kernel
  *
  * Only public calls are used; the pool header's counter is read, and checked
- * first to count as expected.
+ * first to count as expected. A block need not be in a pool: where no arena is to be had, pymalloc
+ * asks malloc. So a header is read only in memory that was mapped before, or in an arena that was
+ * made meanwhile (H8).
  */
 #include "allocators/seal_pymalloc.h" /* first: Python.h defines _GNU_SOURCE, which madvise wants */
 
@@ -39,6 +41,8 @@
 /* Free pools beyond 64 MiB stay free. */
 #define MAX_FREE_POOLS 4096
 #define POOL_HEADER 48
+/* One per class is made, and one or two before. */
+#define MAX_ARENAS 64
 
 /* What the allocator adds to a request: nothing, or in debug builds the size
  * and guard bytes around the block. */
@@ -50,10 +54,47 @@ pool_of(const void *block)
     return (uintptr_t)block & ~(POOL_SIZE - 1);
 }
 
+/* -- where a pool can be ------------------------------------------------- */
+
+static PyObjectArenaAllocator arenas;
+static cf_range made[MAX_ARENAS]; /* while sealing */
+static size_t n_made;
+static const cf_range *mapped; /* before, ascending */
+static size_t n_mapped;
+static uintptr_t last_pool;
+
+static void *
+notice_arena(void *context, size_t size)
+{
+    void *arena = arenas.alloc(context, size);
+    if (arena != NULL && n_made < MAX_ARENAS) {
+        made[n_made] = (cf_range){(uintptr_t)arena, (uintptr_t)arena + size};
+        n_made++;
+    }
+    return arena;
+}
+
+static bool
+can_be_pool(uintptr_t pool)
+{
+    for (size_t i = n_made; i > 0; i--) {
+        if (pool - made[i - 1].start < made[i - 1].end - made[i - 1].start) {
+            return true;
+        }
+    }
+    return cf_range_find(mapped, n_mapped, pool) != NULL;
+}
+
+/* 0: BLOCK is in no pool. */
 static unsigned
 blocks_in_pool_of(const void *block)
 {
-    return *(const unsigned *)pool_of(block);
+    uintptr_t pool = pool_of(block);
+    if (pool != last_pool && !can_be_pool(pool)) {
+        return 0;
+    }
+    last_pool = pool;
+    return *(const unsigned *)pool;
 }
 
 /* Does the word at the start of a pool count its blocks? Two blocks of the
@@ -98,16 +139,6 @@ pools_count_blocks(void)
 
 /* -- free pools ---------------------------------------------------------- */
 
-static PyObjectArenaAllocator arenas;
-static bool arena_was_made;
-
-static void *
-notice_arena(void *context, size_t size)
-{
-    arena_was_made = true;
-    return arenas.alloc(context, size);
-}
-
 /* Give back the pages of the pool of BLOCK that hold nothing but fillers. */
 static size_t
 return_pages(const void *block)
@@ -127,12 +158,8 @@ return_pages(const void *block)
 static void
 fill_free_pools(cf_seal_result *result)
 {
-    PyObject_GetArenaAllocator(&arenas);
-    PyObjectArenaAllocator noticing = arenas;
-    noticing.alloc = notice_arena;
-    arena_was_made = false;
-    PyObject_SetArenaAllocator(&noticing);
     size_t per_pool = (POOL_SIZE - POOL_HEADER) / LARGEST_CLASS;
+    size_t before = n_made;
     uintptr_t ours = 0;
     unsigned in_ours = 0;
     for (size_t n = 0; n < MAX_FREE_POOLS * per_pool; n++) {
@@ -140,13 +167,13 @@ fill_free_pools(cf_seal_result *result)
         if (block == NULL) {
             break;
         }
-        if (arena_was_made) {
+        unsigned n_blocks = blocks_in_pool_of(block);
+        if (n_made > before || n_blocks == 0) {
             PyObject_Free(block);
             break;
         }
         result->blocks++;
         result->bytes += LARGEST_CLASS;
-        unsigned n_blocks = blocks_in_pool_of(block);
         if (n_blocks == 1) {
             ours = pool_of(block);
             in_ours = 0;
@@ -157,34 +184,49 @@ fill_free_pools(cf_seal_result *result)
             result->returned += return_pages(block);
         }
     }
-    PyObject_SetArenaAllocator(&arenas);
+}
+
+static void
+fill_class(cf_seal_result *result, size_t size)
+{
+    for (int n = 0; n < MAX_BLOCKS_PER_CLASS; n++) {
+        void *block = PyObject_Malloc(size - extra_bytes);
+        if (block == NULL) {
+            return;
+        }
+        if (blocks_in_pool_of(block) <= 1) {
+            PyObject_Free(block);
+            return;
+        }
+        result->blocks++;
+        result->bytes += size;
+    }
 }
 
 void
-cf_seal_pools(cf_seal_result *result, bool free_pools)
+cf_seal_pools(cf_seal_result *result, bool free_pools, const cf_range *ranges, size_t n)
 {
     memset(result, 0, sizeof(*result));
+    mapped = ranges;
+    n_mapped = n;
+    n_made = 0;
+    last_pool = 0;
+    PyObject_GetArenaAllocator(&arenas);
+    PyObjectArenaAllocator noticing = arenas;
+    noticing.alloc = notice_arena;
+    PyObject_SetArenaAllocator(&noticing);
     result->pools_known = pools_count_blocks();
-    if (!result->pools_known) {
-        return;
-    }
-    for (size_t size = ALIGNMENT; size <= LARGEST_CLASS; size += ALIGNMENT) {
-        for (int n = 0; size > extra_bytes && n < MAX_BLOCKS_PER_CLASS; n++) {
-            void *block = PyObject_Malloc(size - extra_bytes);
-            if (block == NULL) {
-                return;
+    if (result->pools_known) {
+        for (size_t size = ALIGNMENT; size <= LARGEST_CLASS; size += ALIGNMENT) {
+            if (size > extra_bytes) {
+                fill_class(result, size);
             }
-            if (blocks_in_pool_of(block) == 1) {
-                PyObject_Free(block);
-                break;
-            }
-            result->blocks++;
-            result->bytes += size;
+        }
+        if (free_pools) {
+            fill_free_pools(result);
         }
     }
-    if (free_pools) {
-        fill_free_pools(result);
-    }
+    PyObject_SetArenaAllocator(&arenas);
 }
 
 #if CF_ARENAS_ARE_HUGE

@@ -3,6 +3,7 @@
 #define CF_SEAL_H
 
 #include "cpython/compat.h"
+#include "base/objset.h"
 #include "base/pageset.h"
 
 typedef struct {
@@ -16,8 +17,9 @@ typedef struct {
  * worker's first allocations go to fresh pages; with FREE_POOLS its free pools,
  * too, up to a new arena. That costs up to a quarter of an arena for the pools'
  * headers, so it is not for each small freeze. The blocks are kept for ever.
+ * RANGES are the N mappings that can be written, ascending, as they were before.
  * Cannot fail: without memory it stops early. */
-void cf_seal_pools(cf_seal_result *result, bool free_pools);
+void cf_seal_pools(cf_seal_result *result, bool free_pools, const cf_range *ranges, size_t n);
 
 /* Take the huge-page advice away from the regions of PAGES (3.15 gives it to
  * every arena), so that khugepaged does not copy them in a worker. */

@@ -157,25 +157,28 @@ cf_objset_visit(cf_objset *set, void (*visit)(void *, void *), void *arg)
     }
 }
 
-/* The range that holds ADDRESS; its window becomes the last one. */
-static const cf_range *
-find_range(cf_objset *set, uintptr_t address)
+const cf_range *
+cf_range_find(const cf_range *ranges, size_t n, uintptr_t address)
 {
-    size_t low = 0, high = set->n_ranges;
+    size_t low = 0, high = n;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (set->ranges[middle].end <= address) {
+        if (ranges[middle].end <= address) {
             low = middle + 1;
         }
         else {
             high = middle;
         }
     }
-    if (low == set->n_ranges || address < set->ranges[low].start
-        || !cf_objset_find_window(set, address)) {
-        return NULL;
-    }
-    return &set->ranges[low];
+    return low == n || address < ranges[low].start ? NULL : &ranges[low];
+}
+
+/* The range that holds ADDRESS; its window becomes the last one. */
+static const cf_range *
+find_range(cf_objset *set, uintptr_t address)
+{
+    const cf_range *range = cf_range_find(set->ranges, set->n_ranges, address);
+    return range == NULL || !cf_objset_find_window(set, address) ? NULL : range;
 }
 
 bool

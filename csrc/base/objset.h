@@ -16,6 +16,9 @@ typedef struct {
     uintptr_t end;
 } cf_range;
 
+/* The one of the N RANGES (ascending) that holds ADDRESS, or NULL. */
+const cf_range *cf_range_find(const cf_range *ranges, size_t n, uintptr_t address);
+
 #define CF_OBJSET_WINDOWS 16
 #define CF_OBJSET_SHIFT 3 /* objects lie on 8-byte boundaries */
 #define CF_OBJSET_WORD_SHIFT (CF_OBJSET_SHIFT + 6)

@@ -243,7 +243,7 @@ seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
         }
         /* Pools first: a new arena may take from malloc. */
         cf_seal_result sealed;
-        cf_seal_pools(&sealed, plan->whole_heap);
+        cf_seal_pools(&sealed, plan->whole_heap, plan->ranges, plan->n_ranges);
         outcome->sealed_blocks = sealed.blocks;
         outcome->sealed_bytes = sealed.bytes;
         outcome->returned_bytes = sealed.returned;
