@@ -86,11 +86,12 @@ def freeze_objects(
     roots: tuple[Any, ...],
     counts: FreezeCounts,
     report: object,
-    skip: tuple[type, ...],
-    collect: bool,
-    gc_freeze: bool,
-    seal: bool,
-    dry_run: bool,
+    *,
+    skip: tuple[type, ...] = (),
+    collect: bool = False,
+    gc_freeze: bool = False,
+    seal: bool = False,
+    dry_run: bool = False,
     relocate: bool = False,
 ) -> None: ...
 def is_frozen(obj: object) -> bool: ...

@@ -70,7 +70,7 @@ def _stand_in() -> None:
     Of the names that `finalize_modules` sets to None before it looks at modules, this is the last,
     and nobody calls it any more: it is for the start of an interactive session.
     """
-    sys.__interactivehook__ = _core.ExitHook(is_forked() and _is_plain_end())
+    sys.__interactivehook__ = _core.ExitHook(may_end=is_forked() and _is_plain_end())
 
 
 def _is_plain_end() -> bool:

@@ -120,7 +120,7 @@ def pack(obj: Any, *, readonly: bool = True, report: Callable[[PackReport], obje
             "one are not expected. Call it in the main interpreter."
         )
     try:
-        copy, keeper, figures = _core.pack(obj, readonly)
+        copy, keeper, figures = _core.pack(obj, readonly=readonly)
     except NotImplementedError as error:
         raise UnsupportedError(f"{error}. Use cowfreeze.freeze(), or report this build.") from None
     notes: list[str] = []
@@ -142,9 +142,8 @@ def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
     counts = _core.FreezeCounts()
     seal = outside >= _WORTH_SEALING
     try:
-        _core.freeze_objects(
-            (keeper,), counts, FreezeReport(counts, False, False, seal), (), False, False, seal, False
-        )
+        report = FreezeReport(counts, whole_heap=False, dry_run=False, sealed=seal)
+        _core.freeze_objects((keeper,), counts, report, seal=seal)
     except MemoryError:
         _core.keep_for_good(keeper)
         notes.append(

@@ -235,8 +235,8 @@ cdef class FreezeCounts:
         }
 
 
-def freeze_objects(tuple roots not None, FreezeCounts counts not None, report,
-                   tuple skip not None, bint collect, bint gc_freeze, bint seal, bint dry_run,
+def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, *,
+                   tuple skip=(), bint collect=False, bint gc_freeze=False, bint seal=False, bint dry_run=False,
                    bint relocate=False):
     """Freeze what ROOTS reach, or with no roots the whole heap; fill in COUNTS.
 

@@ -112,11 +112,17 @@ def freeze(
         prepare_exit()
     counts = _core.FreezeCounts()
     notes = _notes_on_roots(roots) + notes
-    report = FreezeReport(counts, not roots, dry_run, seal and not dry_run, notes, moved, hugepages)
+    report = FreezeReport(
+        counts, whole_heap=not roots, dry_run=dry_run, sealed=seal and not dry_run, first_notes=notes, moved=moved,
+        huge=hugepages,
+    )  # fmt: skip
     # From here on nothing is allocated once objects have been marked.
-    _core.freeze_objects(roots, counts, report, unwanted, collect, gc_freeze, seal, dry_run, move)
+    _core.freeze_objects(
+        roots, counts, report, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
+        relocate=move,
+    )  # fmt: skip
     if moved is not None and not dry_run:
-        moved.run(hugepages)
+        moved.run(huge=hugepages)
     return report
 
 

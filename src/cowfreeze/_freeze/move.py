@@ -71,7 +71,7 @@ def prepare_move(remap: bool, hugepages: bool) -> _core.MoveCounts | None:
     if _core.trap_is_armed():
         raise CowfreezeError(f"freeze({option}) while a trap watches the memory: end the trap first")
     counts = _core.MoveCounts()
-    if not counts.check(hugepages):
+    if not counts.check(huge=hugepages):
         raise CowfreezeError(f"freeze({option}) is refused, and nothing was frozen: {why_not(counts)}.")
     return counts
 

@@ -23,6 +23,7 @@ class FreezeReport:
     def __init__(
         self,
         counts: _core.FreezeCounts,
+        *,
         whole_heap: bool,
         dry_run: bool,
         sealed: bool,

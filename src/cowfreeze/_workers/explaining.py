@@ -57,7 +57,7 @@ class Explaining:
             room = room_for_pages()
             for worker in state.workers:
                 # A write per page at most; one that is copied twice is noted once.
-                worker.trapped = _core.TrapBuffer(room, True)
+                worker.trapped = _core.TrapBuffer(room, shared=True)
                 worker.trap_backend = 1 if self.trap == IF_CHEAP else 0
         except (OSError, MemoryError) as error:
             self.why_not = f"no room to note the copied pages in: {error_text(error)}"
