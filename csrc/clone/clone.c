@@ -66,9 +66,13 @@ make(cf_copy_work *w, PyObject *op, bool in_key, bool deliver, bool *opened)
         w->refused_key = in_key && kind != CF_COPY_REFUSED;
         return NULL;
     }
-    bool leaf = kind <= CF_COPY_LEAF;
-    /* C4. Numbers have no identity worth a look-up. */
-    bool remember = kind >= CF_COPY_STR && (w->n == 0 || Py_REFCNT(op) != 1)
+    bool leaf = kind <= CF_COPY_LEAF, nan = cf_copy_is_nan(op, kind);
+    if (nan && Py_REFCNT(op) != 1) {
+        kind = CF_COPY_REFERENCE; /* math.nan: others look for this very object */
+    }
+    /* C4. Numbers have no identity worth a look-up, but a NaN that is met in a value and in a key
+     * is one. */
+    bool remember = (nan || (kind >= CF_COPY_STR && (w->n == 0 || Py_REFCNT(op) != 1)))
                     && !(leaf && cf_header_untouched(op));
     if (remember) {
         uintptr_t word = cf_memo_get(&w->memo, op);

@@ -5,6 +5,8 @@
 #include "copy/memo.h"
 #include "cpython/compat.h"
 
+#include <math.h>
+
 /* Kinds of value that are told apart. Up to CF_COPY_LEAF a copy is made at
  * once; the others have parts that are copied one after the other. */
 typedef enum {
@@ -82,14 +84,42 @@ PyObject *cf_copy_str(PyObject *op);
 
 /* -- kinds.c ------------------------------------------------------------- */
 
-/* Once, at import: `Enum` is enum.Enum. Returns 0, or -1 with an exception. */
-int cf_copy_init(PyObject *Enum);
+/* Once, at import: enum.Enum and typing.Generic. Returns 0, or -1 with an exception. */
+int cf_copy_init(PyObject *Enum, PyObject *Generic);
 
 /* What kind of value is OP, by its type alone? */
 cf_copy_kind cf_copy_kind_of(PyObject *op);
 
 /* May a value of this kind be hashed without Python code? */
 bool cf_copy_hashes(PyObject *op, cf_copy_kind kind);
+
+/* A Decimal of C (mpd_t of libmpdec); believed where the size of the type is right. */
+typedef struct {
+    PyObject_HEAD
+    Py_hash_t hash;
+    uint8_t flags; /* 1: negative, 2: infinite, 4: NaN, 8: signalling NaN */
+    Py_ssize_t exponent, digits, length, room;
+    uint64_t *words;
+    uint64_t own[4];
+} cf_decimal_image;
+
+/* A NaN equals nothing, and its hash is its address: containers find it by being the same object.
+ * So two of them are never made one, and one never two. */
+static inline bool
+cf_copy_is_nan(PyObject *op, cf_copy_kind kind)
+{
+    switch (kind) {
+    case CF_COPY_FLOAT:
+        return isnan(PyFloat_AS_DOUBLE(op));
+    case CF_COPY_COMPLEX:
+        return isnan(((PyComplexObject *)op)->cval.real) || isnan(((PyComplexObject *)op)->cval.imag);
+    case CF_COPY_DECIMAL:
+        return Py_TYPE(op)->tp_basicsize == sizeof(cf_decimal_image)
+               && (((cf_decimal_image *)op)->flags & 0x0C) != 0;
+    default:
+        return false;
+    }
+}
 
 /* -- fields.c ------------------------------------------------------------ */
 

@@ -46,7 +46,7 @@ cf_copy_readable(PyTypeObject *type)
     if (type->tp_dictoffset >= 0) {
         return true; /* no attributes, or a pointer in the instance */
     }
-    return cf_layout.shared_keys && (!CF_HAS_INLINE_VALUES || cf_layout.managed_dict);
+    return cf_layout.shared_keys && cf_layout.values_order;
 }
 
 PyObject **
@@ -63,8 +63,8 @@ cf_copy_slot(PyObject *op, Py_ssize_t i, const char **name)
     return NULL;
 }
 
-/* Where an instance has its attributes: in *DICT, or in *VALUES in the order of
- * its class's shared keys; both NULL: there are none. */
+/* Where an instance has its attributes: in *DICT, or in *VALUES beside its class's
+ * shared keys; both NULL: there are none. */
 static void
 find_attributes(PyObject *op, PyObject **dict, PyObject *const **values)
 {
@@ -74,33 +74,14 @@ find_attributes(PyObject *op, PyObject **dict, PyObject *const **values)
     if (type->tp_dictoffset > 0) {
         *dict = *(PyObject **)((char *)op + type->tp_dictoffset);
     }
-#if CF_VALUES_WORD
+#if CF_HAS_SHARED_KEYS
     else if (type->tp_dictoffset < 0) {
-        uintptr_t word = ((uintptr_t *)op)[CF_VALUES_WORD];
-        if (!CF_VALUES_TAGGED) {
-            *dict = ((PyObject **)op)[CF_VALUES_WORD + 1];
-            *values = (PyObject *const *)word;
-        }
-        else if (word & 1) {
-            *values = (PyObject *const *)(word + 1);
-        }
-        else {
-            *dict = (PyObject *)word;
-        }
-    }
-#elif CF_HAS_INLINE_VALUES
-    else if (type->tp_dictoffset < 0) {
-        *dict = cf_managed_dict(op);
-        if (*dict == NULL && PyType_HasFeature(type, Py_TPFLAGS_INLINE_VALUES)) {
-            /* struct _dictvalues: capacity, size, embedded, valid, values */
-            const uint8_t *head = (const uint8_t *)op + type->tp_basicsize;
-            *values = head[3] ? (PyObject *const *)(head + 8) : NULL;
-        }
+        *values = cf_instance_values(op, dict);
     }
 #endif
 }
 
-/* The values of an instance that has no dict, and its class's names. */
+/* The values of an instance that has no dict, oldest first, and its class's names. */
 static bool
 next_value(PyObject *op, PyObject *const *values, Py_ssize_t *position, PyObject **name,
            PyObject **value)
@@ -113,9 +94,10 @@ next_value(PyObject *op, PyObject *const *values, Py_ssize_t *position, PyObject
     }
     PyObject *const *entries = (PyObject *const *)(keys->dk_indices
                                                    + ((size_t)1 << keys->dk_log2_index_bytes));
-    while (*position < keys->dk_nentries) {
-        Py_ssize_t i = (*position)++;
-        if (values[i] != NULL) {
+    Py_ssize_t i;
+    while ((i = cf_value_index(values, *position)) >= 0) {
+        ++*position;
+        if (i < keys->dk_nentries && values[i] != NULL) {
             *name = entries[2 * i];
             *value = values[i];
             return true;

@@ -2,8 +2,17 @@
  *
  *   exact built-in types       leaf or container, one comparison each
  *   classes, enums, time zones identities: the same object serves both
- *   made by `class`            an instance: fields.c finds all that it has
+ *   instances                  if every byte is accounted for, see below: fields.c finds all of it
  *   everything else            refused: C code may keep state that nobody sees
+ *
+ *   instance   [ header ][ slots of `class` statements ][ dict* ][ weak references* ]
+ *               object    ht_slots of each level         3.10      before 3.12
+ *
+ * A class may have C types above it that look as if `class` had made them (PyType_FromSpec
+ * gives them the same functions), and whose bytes mean something to C code alone: the state of
+ * random.Random. So no type is believed. What each level adds to the size of its base must be
+ * the slots that its `class` statement names and the two pointers, to the byte; the one C type
+ * that may stand between is typing.Generic, which adds nothing.
  *
  * Nothing is called here that could run Python code or count a reference.
  */
@@ -13,22 +22,26 @@
 
 #include <datetime.h>
 #include <string.h>
+#include <structmember.h>
 
 static PyTypeObject *enum_type;
+static PyTypeObject *generic_type; /* written in C from 3.12 on */
 static destructor python_class_dealloc; /* what every class made by `class` has */
 
 int
-cf_copy_init(PyObject *Enum)
+cf_copy_init(PyObject *Enum, PyObject *Generic)
 {
     PyDateTime_IMPORT;
     if (PyDateTimeAPI == NULL) {
         return -1;
     }
-    if (!PyType_Check(Enum)) {
-        PyErr_SetString(PyExc_TypeError, "cf_copy_init takes enum.Enum");
+    if (!PyType_Check(Enum) || !PyType_Check(Generic)) {
+        PyErr_SetString(PyExc_TypeError, "cf_copy_init takes enum.Enum and typing.Generic");
         return -1;
     }
     Py_INCREF(Enum);
+    Py_INCREF(Generic);
+    generic_type = (PyTypeObject *)Generic;
     enum_type = (PyTypeObject *)Enum;
     python_class_dealloc = enum_type->tp_dealloc;
     return 0;
@@ -36,13 +49,41 @@ cf_copy_init(PyObject *Enum)
 
 /* -- kinds --------------------------------------------------------------- */
 
-/* Was every class from TYPE up to BASE, without BASE, made in Python? */
+/* Bytes that a `class` statement has added to the instances of TYPE's base: its slots, a pointer
+ * to a __dict__, one to weak references. -1: there are fields of another kind. */
+static Py_ssize_t
+added_by_class(PyTypeObject *type)
+{
+    const PyTypeObject *base = type->tp_base;
+    PyObject *slots = ((PyHeapTypeObject *)type)->ht_slots; /* a class statement's only */
+    Py_ssize_t named = slots != NULL ? PyTuple_GET_SIZE(slots) : 0, found = 0;
+    for (PyMemberDef *m = type->tp_members; m != NULL && m->name != NULL; m++) {
+        if (m->type != T_OBJECT_EX || m->offset < base->tp_basicsize) {
+            return -1;
+        }
+        found++;
+    }
+    if (found != named) {
+        return -1;
+    }
+    found += type->tp_dictoffset > 0 && base->tp_dictoffset == 0;
+    found += type->tp_weaklistoffset > 0 && base->tp_weaklistoffset == 0;
+    return found * (Py_ssize_t)sizeof(PyObject *);
+}
+
+/* Do instances of TYPE hold nothing but what BASE's do and what class statements gave them? */
 static bool
-is_python_class(PyTypeObject *type, PyTypeObject *base)
+is_explained(PyTypeObject *type, PyTypeObject *base)
 {
     for (; type != base; type = type->tp_base) {
-        if (type == NULL || !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
-            || type->tp_dealloc != python_class_dealloc) {
+        if (type == NULL || type->tp_base == NULL || type->tp_alloc != PyType_GenericAlloc) {
+            return false;
+        }
+        Py_ssize_t added = type->tp_basicsize - type->tp_base->tp_basicsize;
+        if (type == generic_type ? added != 0
+                                 : !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
+                                       || type->tp_dealloc != python_class_dealloc
+                                       || added_by_class(type) != added) {
             return false;
         }
     }
@@ -65,11 +106,11 @@ kind_of_other(PyObject *op)
         return CF_COPY_REFUSED; /* the copy would run it once more */
     }
     if (PyTuple_Check(op)) {
-        return type->tp_dictoffset == 0 && is_python_class(type, &PyTuple_Type)
+        return type->tp_dictoffset == 0 && is_explained(type, &PyTuple_Type)
                    ? CF_COPY_TUPLE
                    : CF_COPY_REFUSED;
     }
-    if (is_python_class(type, &PyBaseObject_Type) && type->tp_itemsize == 0
+    if (is_explained(type, &PyBaseObject_Type) && type->tp_itemsize == 0
         && cf_copy_readable(type)) {
         return CF_COPY_INSTANCE;
     }

@@ -3,8 +3,8 @@
  * Each check makes a throw-away object whose contents are known and looks for
  * them where compat.h says they are:
  *
- *   class with two attributes   -> ht_cached_keys: two entries, keys "a" and "b";
- *                                  the __dict__ of an instance
+ *   class with two attributes   -> ht_cached_keys: two entries, keys "a" and "b"; the
+ *                                  __dict__ of an instance, the order of another's values
  *   dicts of several kinds      -> entries: those that PyDict_Next gives
  *   suspended generator         -> somewhere in it a cf_frame: executable == its code,
  *                                  globals == its globals, a local == the marker
@@ -58,7 +58,10 @@ check_shared_keys(void)
                           "        self.probe_a = 1\n"
                           "        self.probe_b = 2\n"
                           "instance = Probe()\n"
-                          "values = vars(instance)\n");
+                          "values = vars(instance)\n"
+                          "other = Probe.__new__(Probe)\n"
+                          "other.probe_b = b = object()\n"
+                          "other.probe_a = 'a'\n");
     if (names == NULL) {
         goto done;
     }
@@ -80,6 +83,13 @@ check_shared_keys(void)
     cf_layout.managed_dict =
         instance != NULL && CF_HAS_MANAGED_DICT(Py_TYPE(instance))
         && cf_managed_dict(instance) == PyDict_GetItemString(names, "values");
+    PyObject *other = PyDict_GetItemString(names, "other"), *dict = NULL;
+    PyObject *const *values = other != NULL && Py_TYPE(other)->tp_dictoffset < 0
+                                  ? cf_instance_values(other, &dict) : NULL;
+    cf_layout.values_order =
+        values != NULL && dict == NULL && (!CF_HAS_INLINE_VALUES || cf_layout.managed_dict)
+        && cf_value_index(values, 0) == 1 && cf_value_index(values, 1) == 0
+        && cf_value_index(values, 2) == -1 && values[1] == PyDict_GetItemString(names, "b");
 
 done:
     Py_XDECREF(names);

@@ -19,6 +19,7 @@ typedef struct {
     bool shared_keys;            /* cf_dict_keys is right for shared keys */
     bool dict_tables;            /* ... and for whole dicts */
     bool managed_dict;           /* cf_managed_dict is right */
+    bool values_order;           /* cf_instance_values and cf_value_index are right */
     bool frames;                 /* cf_frame is right */
     Py_ssize_t generator_frame;  /* offset of the frame in a generator; 0: unknown */
     PyTypeObject *managed_buffer; /* the type behind every memoryview */
@@ -146,5 +147,50 @@ typedef struct {
     char former_flags;
     int type_num;
 } cf_ndarray_descr;
+
+#if CF_HAS_SHARED_KEYS
+/* The values of an instance that has no dict of its own, or NULL; and in *DICT the dict. TYPE of OP
+ * has a managed dict (tp_dictoffset < 0). */
+static inline PyObject *const *
+cf_instance_values(PyObject *op, PyObject **dict)
+{
+#  if CF_HAS_INLINE_VALUES
+    *dict = cf_managed_dict(op);
+    if (*dict != NULL || !PyType_HasFeature(Py_TYPE(op), Py_TPFLAGS_INLINE_VALUES)) {
+        return NULL;
+    }
+    /* struct _dictvalues: capacity, size, embedded, valid, values */
+    const uint8_t *head = (const uint8_t *)op + Py_TYPE(op)->tp_basicsize;
+    return head[3] ? (PyObject *const *)(head + 8) : NULL;
+#  else
+    uintptr_t word = ((uintptr_t *)op)[CF_VALUES_WORD];
+    *dict = NULL;
+    if (!CF_VALUES_TAGGED) {
+        *dict = ((PyObject **)op)[CF_VALUES_WORD + 1];
+        return (PyObject *const *)word;
+    }
+    if (word & 1) {
+        return (PyObject *const *)(word + 1);
+    }
+    *dict = (PyObject *)word;
+    return NULL;
+#  endif
+}
+
+/* Number I of VALUES in the order in which they were set: its place among them and among the
+ * class's keys; -1: there are no more. The order lies before the values, backwards, and from 3.13
+ * on behind them. */
+static inline Py_ssize_t
+cf_value_index(PyObject *const *values, Py_ssize_t i)
+{
+#  if CF_HAS_INLINE_VALUES
+    const uint8_t *head = (const uint8_t *)values - 8;
+    return i < head[1] ? ((const uint8_t *)(values + head[0]))[i] : -1;
+#  else
+    const uint8_t *end = (const uint8_t *)values;
+    return i < end[-2] ? end[-3 - i] : -1;
+#  endif
+}
+#endif
 
 #endif

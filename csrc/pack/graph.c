@@ -8,8 +8,8 @@
  * A copy is put into its container before it is filled, so that cycles close by
  * themselves. Keys and elements are complete before they are entered, under the
  * hash that the source stores beside them: nothing is hashed by Python code.
- * That hash is right for the copy too unless it comes from an identity, so what
- * has such a one (an instance, a NaN inside a tuple) is refused as a key.
+ * That hash is right for the copy too unless it comes from an identity: a NaN stays
+ * the object that it is, and an instance is refused as a key.
  *
  *   dst in packed memory   stores pointers            nobody ever drops them
  *   dst outside of it      stores counted references  an ordinary object drops them
@@ -27,16 +27,27 @@
 #include "pack/outside.h"
 #include "pack/sets.h"
 
+#include <string.h>
+
 #define HASHABLE 1u /* memo: made for a key */
+
+/* What is asked of a copy. */
+enum {
+    IN_KEY = 1,   /* it will be found by its hash */
+    DELIVER = 2,  /* a key or element: the frame below enters it once it is complete */
+    ORDINARY = 4, /* a container: it stays one that can be written */
+};
 
 /* -- one value ----------------------------------------------------------- */
 
 static PyObject *
-new_container(cf_packer *p, PyObject *op, cf_copy_kind kind, PyObject **set, bool *outside)
+new_container(cf_packer *p, PyObject *op, cf_copy_kind kind, bool ordinary, PyObject **set,
+              bool *outside)
 {
+    ordinary = ordinary || !p->readonly;
     switch (kind) {
     case CF_COPY_LIST:
-        *outside = !p->readonly;
+        *outside = ordinary;
         p->outcome->source_bytes += 16 + sizeof(PyListObject)
                                     + (size_t)PyList_GET_SIZE(op) * sizeof(PyObject *);
         return *outside ? cf_pack_outside(p, PyList_New(PyList_GET_SIZE(op)))
@@ -44,13 +55,13 @@ new_container(cf_packer *p, PyObject *op, cf_copy_kind kind, PyObject **set, boo
     case CF_COPY_TUPLE:
         return cf_pack_tuple(p, op);
     case CF_COPY_DICT:
-        *outside = !p->readonly;
+        *outside = ordinary;
         p->outcome->source_bytes += 16 + sizeof(PyDictObject);
         return *outside ? cf_pack_outside(p, PyDict_New()) : cf_pack_dict(p, op);
     case CF_COPY_SET:
         *set = cf_pack_set(p, op);
         /* Packed frozensets of 3.12 and later are of the exact type. */
-        *outside = !p->readonly && !(CF_HAS_IMMORTAL && cf_pack_is_frozenset(op));
+        *outside = ordinary && !(CF_HAS_IMMORTAL && cf_pack_is_frozenset(op));
         if (*set == NULL || !*outside) {
             return *set;
         }
@@ -64,14 +75,22 @@ new_container(cf_packer *p, PyObject *op, cf_copy_kind kind, PyObject **set, boo
 /* The copy of OP. If it is a container, it is still empty, and a frame for it
  * is on top (*OPENED). NULL: an exception, or work.refused. */
 static PyObject *
-make(cf_packer *p, PyObject *op, bool in_key, bool deliver, bool *opened)
+make(cf_packer *p, PyObject *op, int flags, bool *opened)
 {
+    bool in_key = flags & IN_KEY;
     cf_copy_work *w = &p->work;
     cf_copy_kind kind = cf_pack_kind_of(op);
     if (kind == CF_COPY_REFUSED || (in_key && !cf_pack_keeps_hash(op, kind))) {
         w->refused = op;
         w->refused_key = kind != CF_COPY_REFUSED;
         return NULL;
+    }
+    /* The hash under which a key is stored comes from the NaN in it: so that stays. A tuple may be
+     * a key elsewhere. */
+    if (cf_copy_is_nan(op, kind)
+        && (in_key || Py_REFCNT(op) != 1
+            || (w->n > 0 && w->frames[w->n - 1].kind == CF_COPY_TUPLE))) {
+        kind = CF_COPY_REFERENCE;
     }
     if (kind <= CF_COPY_LEAF) {
         return cf_pack_leaf(p, op, kind);
@@ -86,7 +105,7 @@ make(cf_packer *p, PyObject *op, bool in_key, bool deliver, bool *opened)
     }
     PyObject *set = NULL;
     bool outside = false;
-    PyObject *copy = new_container(p, op, kind, &set, &outside);
+    PyObject *copy = new_container(p, op, kind, flags & ORDINARY, &set, &outside);
     if (copy == NULL || (PyTuple_CheckExact(op) && PyTuple_GET_SIZE(op) == 0)) {
         return copy;
     }
@@ -100,7 +119,7 @@ make(cf_packer *p, PyObject *op, bool in_key, bool deliver, bool *opened)
     }
     w->frames[w->n++] = (cf_copy_frame){
         .src = op, .dst = copy, .set = set, .kind = (uint8_t)kind, .in_key = in_key,
-        .deliver = deliver, .outside = outside};
+        .deliver = flags & DELIVER, .outside = outside};
     *opened = true;
     return copy;
 }
@@ -108,18 +127,6 @@ make(cf_packer *p, PyObject *op, bool in_key, bool deliver, bool *opened)
 /* -- filling ------------------------------------------------------------- */
 
 typedef enum { FILLED, OPENED, FAILED } progress;
-
-/* Inside a key no hash may change: that of a NaN is its identity. */
-static bool
-changes_hash(PyObject *from, PyObject *to)
-{
-    if (Py_TYPE(from) != Py_TYPE(to) || PyTuple_Check(from) || from == to) {
-        return false;
-    }
-    cf_copy_kind kind = cf_pack_kind_of(from);
-    return (kind == CF_COPY_FLOAT || kind == CF_COPY_COMPLEX || kind == CF_COPY_DECIMAL)
-           && PyObject_Hash(from) != PyObject_Hash(to);
-}
 
 /* F may move when a frame is pushed: it is not used after make() opened one. */
 static progress
@@ -136,12 +143,7 @@ fill_items(cf_packer *p, cf_copy_frame *f)
             p->work.refused = f->src; /* a tuple that C code is still filling */
             return FAILED;
         }
-        PyObject *copy = make(p, from[i], in_key, false, &opened);
-        if (copy != NULL && in_key && changes_hash(from[i], copy)) {
-            p->work.refused = from[i];
-            p->work.refused_key = true;
-            copy = NULL;
-        }
+        PyObject *copy = make(p, from[i], in_key ? IN_KEY : 0, &opened);
         if (copy == NULL) {
             return FAILED;
         }
@@ -154,20 +156,6 @@ fill_items(cf_packer *p, cf_copy_frame *f)
         }
     }
     return FILLED;
-}
-
-/* The hash under which COPY, of a key or element with HASH, is entered: a NaN
- * by itself is found by identity. */
-static Py_hash_t
-hash_of(PyObject *copy, Py_hash_t hash)
-{
-    if (PyUnicode_CheckExact(copy) || PyLong_CheckExact(copy)) {
-        return hash;
-    }
-    cf_copy_kind kind = cf_pack_kind_of(copy);
-    return kind == CF_COPY_FLOAT || kind == CF_COPY_COMPLEX || kind == CF_COPY_DECIMAL
-               ? PyObject_Hash(copy)
-               : hash;
 }
 
 static progress
@@ -184,7 +172,7 @@ fill_dict(cf_packer *p, cf_copy_frame *f)
         }
         f->at = key;
         if (!f->key_ready) {
-            PyObject *copy = make(p, key, true, true, &opened);
+            PyObject *copy = make(p, key, IN_KEY | DELIVER, &opened);
             if (copy == NULL) {
                 return FAILED;
             }
@@ -196,11 +184,10 @@ fill_dict(cf_packer *p, cf_copy_frame *f)
         }
         f->key_ready = false;
         PyObject *dict = f->dst, *entered = f->key, **place = NULL;
-        hash = hash_of(entered, hash);
         if (!f->outside) {
             place = cf_pack_dict_add(dict, entered, hash, Py_None);
         }
-        PyObject *copy = make(p, value, false, false, &opened);
+        PyObject *copy = make(p, value, 0, &opened);
         if (copy == NULL) {
             return FAILED;
         }
@@ -224,7 +211,7 @@ fill_set(cf_packer *p, cf_copy_frame *f)
     for (;;) {
         if (f->key_ready) {
             f->key_ready = false;
-            cf_pack_set_add(f->set, f->key, hash_of(f->key, f->hash));
+            cf_pack_set_add(f->set, f->key, f->hash);
         }
         if (f->i > set->mask) {
             return cf_pack_set_finish(f) < 0 ? FAILED : FILLED;
@@ -235,7 +222,7 @@ fill_set(cf_packer *p, cf_copy_frame *f)
         }
         f->at = entry->key;
         f->hash = entry->hash;
-        PyObject *copy = make(p, entry->key, true, true, &opened);
+        PyObject *copy = make(p, entry->key, IN_KEY | DELIVER, &opened);
         if (copy == NULL) {
             return FAILED;
         }
@@ -264,8 +251,8 @@ fill_attributes(cf_packer *p, cf_copy_frame *f)
             p->work.refused = name;
             return FAILED;
         }
-        PyObject *key = make(p, name, false, false, &opened);
-        PyObject *copy = key != NULL ? make(p, value, false, false, &opened) : NULL;
+        PyObject *key = make(p, name, 0, &opened);
+        PyObject *copy = key != NULL ? make(p, value, 0, &opened) : NULL;
         if (copy == NULL || cf_pack_set_attribute(instance, key, copy) < 0) {
             return FAILED;
         }
@@ -274,6 +261,15 @@ fill_attributes(cf_packer *p, cf_copy_frame *f)
         }
     }
     return FILLED;
+}
+
+/* What lies in a slot of such a name is no data but the class's own book-keeping, as a __dict__
+ * is: pydantic notes in __pydantic_fields_set__ which attributes were set, and writes it. */
+static bool
+is_machinery(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 4 && strncmp(name, "__", 2) == 0 && strcmp(name + n - 2, "__") == 0;
 }
 
 static progress
@@ -289,7 +285,7 @@ fill_instance(cf_packer *p, cf_copy_frame *f)
             continue;
         }
         PyObject **to = (PyObject **)((char *)f->dst + ((char *)from - (char *)f->src));
-        PyObject *copy = make(p, *from, false, false, &opened);
+        PyObject *copy = make(p, *from, is_machinery(name) ? ORDINARY : 0, &opened);
         if (copy == NULL) {
             return FAILED;
         }
@@ -340,7 +336,7 @@ PyObject *
 cf_pack_graph(cf_packer *p, PyObject *root)
 {
     bool opened = false;
-    PyObject *copy = make(p, root, false, false, &opened);
+    PyObject *copy = make(p, root, 0, &opened);
     while (copy != NULL && p->work.n > 0) {
         progress done = fill(p, &p->work.frames[p->work.n - 1]);
         if (done == FAILED) {

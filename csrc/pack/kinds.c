@@ -27,7 +27,9 @@ cf_pack_kinds_init(void)
 bool
 cf_pack_is_array(PyObject *op)
 {
-    return strcmp(Py_TYPE(op)->tp_name, "numpy.ndarray") == 0;
+    /* A `class` statement may give any name, but makes no type like this. */
+    return strcmp(Py_TYPE(op)->tp_name, "numpy.ndarray") == 0
+           && !PyType_HasFeature(Py_TYPE(op), Py_TPFLAGS_HEAPTYPE);
 }
 
 bool

@@ -119,15 +119,6 @@ pack_datetime(cf_packer *p, PyObject *op)
 
 /* -- Decimal ------------------------------------------------------------- */
 
-typedef struct {
-    PyObject_HEAD
-    Py_hash_t hash;
-    uint8_t flags;
-    Py_ssize_t exponent, digits, length, room;
-    uint64_t *words;
-    uint64_t own[4];
-} decimal_image;
-
 #define DIGITS_PER_WORD 19
 #define SIGN_AND_KIND 0x0F /* sign, infinity, NaN, signalling NaN */
 #define NOT_TO_FREE 0x30   /* MPD_STATIC | MPD_STATIC_DATA */
@@ -135,16 +126,16 @@ typedef struct {
 static bool
 decimal_is_known(PyObject *op)
 {
-    const decimal_image *d = (const decimal_image *)op;
-    return Py_TYPE(op)->tp_basicsize == sizeof(decimal_image) && d->digits >= 0
+    const cf_decimal_image *d = (const cf_decimal_image *)op;
+    return Py_TYPE(op)->tp_basicsize == sizeof(cf_decimal_image) && d->digits >= 0
            && d->length == (d->digits + DIGITS_PER_WORD - 1) / DIGITS_PER_WORD
            && d->room >= d->length && (d->words != d->own ? d->words != NULL : d->room == 4);
 }
 
 static bool
-same_decimal(PyObject *stored, const decimal_image *mine)
+same_decimal(PyObject *stored, const cf_decimal_image *mine)
 {
-    const decimal_image *d = (const decimal_image *)stored;
+    const cf_decimal_image *d = (const cf_decimal_image *)stored;
     return Py_TYPE(stored) == Py_TYPE((PyObject *)mine) && d->flags == mine->flags
            && d->exponent == mine->exponent && d->digits == mine->digits
            && memcmp(d->words, mine->words, (size_t)d->length * sizeof(uint64_t)) == 0;
@@ -161,7 +152,7 @@ pack_decimal(cf_packer *p, PyObject *op)
     if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) && cf_pack_refer(p, (PyObject *)type) == NULL) {
         return NULL;
     }
-    decimal_image image = *(decimal_image *)op;
+    cf_decimal_image image = *(cf_decimal_image *)op;
     size_t words = (size_t)image.length * sizeof(uint64_t);
     image.flags = (image.flags & SIGN_AND_KIND) | NOT_TO_FREE;
     uint64_t hash = (uint64_t)image.exponent * UINT64_C(0x9E3779B97F4A7C15) + image.flags;
@@ -170,16 +161,17 @@ pack_decimal(cf_packer *p, PyObject *op)
     }
     hash ^= hash >> 32;
     cf_pack_value *place = &p->values[hash % CF_PACK_VALUES];
-    if (place->op != NULL && place->hash == hash && same_decimal(place->op, &image)) {
+    bool nan = cf_copy_is_nan(op, CF_COPY_DECIMAL);
+    if (!nan && place->op != NULL && place->hash == hash && same_decimal(place->op, &image)) {
         p->outcome->references++;
         return place->op;
     }
     size_t behind = words > sizeof(image.own) ? words : 0;
-    PyObject *copy = cf_pack_object(p, type, sizeof(decimal_image) + behind, false);
+    PyObject *copy = cf_pack_object(p, type, sizeof(cf_decimal_image) + behind, false);
     if (copy == NULL) {
         return NULL;
     }
-    decimal_image *made = (decimal_image *)copy;
+    cf_decimal_image *made = (cf_decimal_image *)copy;
     made->hash = -1;
     made->flags = image.flags;
     made->exponent = image.exponent;
@@ -190,8 +182,10 @@ pack_decimal(cf_packer *p, PyObject *op)
     memcpy(made->words, image.words, words);
     (void)PyObject_Hash(copy); /* a signalling NaN has none */
     PyErr_Clear();
-    p->outcome->source_bytes += sizeof(decimal_image) + behind;
-    *place = (cf_pack_value){copy, hash};
+    p->outcome->source_bytes += sizeof(cf_decimal_image) + behind;
+    if (!nan) {
+        *place = (cf_pack_value){copy, hash};
+    }
     return copy;
 }
 

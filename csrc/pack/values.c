@@ -2,7 +2,8 @@
  *
  *   headers   ... [ str header | text | utf8 ][ int ][ float ] ...
  *   values    [ hash, copy ]   direct-mapped: a value that is still in its place is
- *                              used again. Those that occur often are.
+ *                              used again. Those that occur often are. NaNs never:
+ *                              what equal values do not have, they have, an identity.
  *
  * What an object of the source is made of is copied as it is; what a reader
  * would fill in is filled before: hashes, the UTF-8 form.
@@ -167,6 +168,10 @@ cf_pack_find_or_store(cf_packer *p, PyObject *op, cf_copy_kind kind)
 {
     leaf what;
     describe(&what, op, kind);
+    if (cf_copy_is_nan(op, kind)) {
+        p->outcome->source_bytes += what.whole;
+        return store(p, op, kind, &what); /* never one for two */
+    }
     bool by_address = what.whole >= LONG_VALUE && Py_REFCNT(op) != 1;
     if (by_address) {
         PyObject *known = (PyObject *)cf_memo_get(&p->work.memo, op);

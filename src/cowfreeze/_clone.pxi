@@ -4,7 +4,7 @@
 cdef extern from "copy/copy.h":
     ctypedef struct cf_copy_work:
         bint keep_keys
-    int cf_copy_init(object enum_type) except -1
+    int cf_copy_init(object enum_type, object generic_type) except -1
     void cf_copy_work_clear(cf_copy_work *work)
 
 
@@ -35,9 +35,9 @@ cdef extern from *:
                       PyObject **copy) except -1
 
 
-def clone_init(enum_type):
-    """Tell clone the type enum.Enum. Once, at import."""
-    cf_copy_init(enum_type)
+def clone_init(enum_type, generic_type):
+    """Tell clone and pack the types enum.Enum and typing.Generic. Once, at import."""
+    cf_copy_init(enum_type, generic_type)
     cf_clone_init()
 
 

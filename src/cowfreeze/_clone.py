@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from cowfreeze import _core
 
 __all__ = ["clone", "iter_clone"]
 
-_core.clone_init(enum.Enum)
+_core.clone_init(enum.Enum, typing.Generic)
 
 
 def clone(obj: Any, *path: Any) -> Any:
@@ -28,8 +29,8 @@ def clone(obj: Any, *path: Any) -> Any:
     set, frozenset, named tuples, datetime types, Decimal and instances of classes written in
     Python (their attributes and slots, without calling ``__init__``, ``__reduce__`` or
     ``__deepcopy__``): dataclasses, UUID, Fraction. Classes, enum members and time zones are taken
-    by reference, and so is the class of a new instance: each of them is counted, at most a page
-    each. Dict keys and set elements must be hashable without Python code.
+    by reference, and so are the class of a new instance and a NaN that something else knows: each of
+    them is counted, at most a page each. Dict keys and set elements must be hashable without Python code.
 
     Args:
         obj: where the path starts.
