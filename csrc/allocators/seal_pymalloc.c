@@ -28,6 +28,7 @@
  */
 #include "allocators/seal_pymalloc.h" /* first: Python.h defines _GNU_SOURCE, which madvise wants */
 
+#include "allocators/packed_tables.h"
 #include "base/invariants.h"
 
 #include <string.h>
@@ -105,7 +106,7 @@ blocks_in_pool_of(const void *block)
 static bool
 pools_count_blocks(void)
 {
-    const char *name = _PyMem_GetCurrentAllocatorName();
+    const char *name = cf_allocator_name();
     if (name == NULL
         || (strcmp(name, "pymalloc") != 0 && strcmp(name, "pymalloc_debug") != 0)) {
         return false;

@@ -2,6 +2,9 @@
  *
  *   pieces   [ headers: start, end | tables: start, end ] ...   in the order in which they
  *                                               were made; nothing is ever taken out
+ *
+ * A larger array takes the place of a full one, which stays: a thread without the GIL may
+ * read it. A number of pieces is told after the piece itself.
  */
 #include "objects/packed_memory.h"
 
@@ -17,6 +20,7 @@ typedef struct {
 static piece *pieces;
 static size_t n_pieces;
 static size_t room;
+static uintptr_t first_table = UINTPTR_MAX, last_table; /* all lie between: free() asks often */
 
 int
 cf_packed_reserve(void)
@@ -32,8 +36,7 @@ cf_packed_reserve(void)
     if (n_pieces > 0) {
         memcpy(grown, pieces, n_pieces * sizeof(piece));
     }
-    cf_mem_unmap(pieces, room * sizeof(piece));
-    pieces = grown;
+    __atomic_store_n(&pieces, grown, __ATOMIC_RELEASE);
     room = larger;
     return 0;
 }
@@ -41,7 +44,28 @@ cf_packed_reserve(void)
 void
 cf_packed_add(uintptr_t headers, uintptr_t headers_end, uintptr_t tables, uintptr_t tables_end)
 {
-    pieces[n_pieces++] = (piece){headers, headers_end, tables, tables_end};
+    pieces[n_pieces] = (piece){headers, headers_end, tables, tables_end};
+    __atomic_store_n(&n_pieces, n_pieces + 1, __ATOMIC_RELEASE);
+    if (tables_end > tables) {
+        first_table = tables < first_table ? tables : first_table;
+        last_table = tables_end > last_table ? tables_end : last_table;
+    }
+}
+
+bool
+cf_packed_has_table(uintptr_t address)
+{
+    if (address < first_table || address >= last_table) {
+        return false;
+    }
+    size_t n = __atomic_load_n(&n_pieces, __ATOMIC_ACQUIRE);
+    const piece *at = __atomic_load_n(&pieces, __ATOMIC_ACQUIRE);
+    for (size_t i = 0; i < n; i++) {
+        if (address - at[i].tables < at[i].tables_end - at[i].tables) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool

@@ -2,7 +2,7 @@
  *
  *   pieces   [ headers: start, end | tables: start, end ] ...   one for each pack()
  *
- * No Python.h; written under the GIL by pack.c, read by everybody.
+ * No Python.h; written under the GIL by pack.c, read by everybody, also without the GIL.
  */
 #ifndef CF_PACKED_H
 #define CF_PACKED_H
@@ -20,6 +20,9 @@ void cf_packed_add(uintptr_t headers, uintptr_t headers_end, uintptr_t tables,
 
 /* The tables of piece I. False: there is none. */
 bool cf_packed_tables(size_t i, uintptr_t *start, uintptr_t *end);
+
+/* Do tables lie at ADDRESS? Needs no GIL. */
+bool cf_packed_has_table(uintptr_t address);
 
 /* Does packed memory hold an object at ADDRESS? */
 bool cf_packed_contains(uintptr_t address);

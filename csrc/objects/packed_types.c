@@ -12,6 +12,7 @@
  *   C code that reads (json, ==, **kw)         PyDict_Check: the flag       works
  *   isinstance, match, ABCs                    the MRO, then __class__      works
  *   dict.__setitem__(p, ...), list.sort(p)     the MRO                      TypeError
+ *   C code that writes (PyDict_SetItem)        PyDict_Check: the flag       see pack.c, P6
  *   type(p) is dict, PyDict_CheckExact         the type                     no
  *
  * Sets have no flag: PyAnySet_Check goes through the MRO, so theirs has
@@ -41,6 +42,13 @@ traverse_list(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(PyList_GET_ITEM(self, i));
     }
     return 0;
+}
+
+/* C code that stores into a packed dict of 3.12 or 3.13 makes the collector know it. */
+static int
+traverse_dict(PyObject *self, visitproc visit, void *arg)
+{
+    return PyDict_Type.tp_traverse(self, visit, arg);
 }
 
 static int
@@ -290,6 +298,7 @@ PyTypeObject cf_packed_dict_type = {
     .tp_dealloc = never_freed,
     .tp_flags = PACKED_FLAGS | Py_TPFLAGS_DICT_SUBCLASS | Py_TPFLAGS_MAPPING,
     .tp_doc = "A read-only dict in packed memory.",
+    .tp_traverse = traverse_dict,
     .tp_as_number = &dict_number,
     .tp_as_sequence = &dict_sequence,
     .tp_as_mapping = &dict_mapping,

@@ -3,7 +3,7 @@
  *   while it is filled    [ file, MAP_SHARED, writable |  address space only, PROT_NONE  ]
  *                          ^base              ^used  ^backed                    ^reserved
  *   PRIVATE               [ file, MAP_PRIVATE, writable ]     sealed: the file cannot change
- *   TABLES                [ file, MAP_PRIVATE, read-only ]    sealed
+ *   READ_ONLY             [ file, MAP_PRIVATE, read-only ]    sealed
  *   SHARED                [ file, MAP_SHARED, writable ]
  *
  * fork() skips a private mapping of a file that has no copied page (kernel:
@@ -138,7 +138,7 @@ cf_arena_finish(cf_arena *arena, cf_arena_mode mode)
             return -1;
         }
         if (mode != CF_ARENA_SHARED) {
-            int protection = mode == CF_ARENA_TABLES ? PROT_READ : PROT_READ | PROT_WRITE;
+            int protection = mode == CF_ARENA_READ_ONLY ? PROT_READ : PROT_READ | PROT_WRITE;
             void *at = mmap(arena->base, size, protection,
                             MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, arena->fd, 0);
             if (at == MAP_FAILED) {

@@ -21,9 +21,9 @@ typedef struct {
 
 /* What becomes of an arena that is complete. */
 typedef enum {
-    CF_ARENA_PRIVATE, /* a write copies the page, for this process only */
-    CF_ARENA_TABLES,  /* a write kills the process */
-    CF_ARENA_SHARED,  /* a write is seen by all processes */
+    CF_ARENA_PRIVATE,   /* a write copies the page, for this process only */
+    CF_ARENA_READ_ONLY, /* a write kills the process */
+    CF_ARENA_SHARED,    /* a write is seen by all processes */
 } cf_arena_mode;
 
 /* An empty arena. Returns 0, or -1 with errno (EPERM, ENOSYS: no memfd here). */

@@ -1,19 +1,21 @@
 /* containers.c - lists and tuples of packed data.
  *
- *   list     [ count, type | size | items* | allocated: 0 ]      items: a table
+ *   list     [ count, type | size | items* | allocated ]         items: a table, or NULL
  *   tuple    [ gc 16 x 0 ][ count, type | size | hash (3.14) | items ]
  *            of exactly the type of the source: a named tuple too
- *   guard    [ owner | n | size | 0 ] in front of each table where headers are shared
+ *   guard    [ owner | n | -size ] in front of each table where headers are shared
  *
- * P6: C code that resizes a list goes to realloc() with a pointer that is not
- * malloc's, and aborts before it has written the header. What C code can still
- * do to a header in shared memory before it dies is undone from the guards (pack.c).
+ * P6: where headers are shared, C code that resizes a list goes to realloc() with a pointer that
+ * is not malloc's, and aborts before it has written the header: `allocated` is 0, and an empty
+ * list has a table too. What it can still do to a header in shared memory before it dies is
+ * undone from the guards (pack.c). Where they are private it gets a list of its own.
  */
 #include "pack/containers.h"
 
 #include "objects/packed_types.h"
 #include "pack/kinds.h"
 #include "pack/outside.h"
+#include "pack/refuse.h"
 
 PyObject *
 cf_pack_list(cf_packer *p, PyObject *src)
@@ -21,20 +23,17 @@ cf_pack_list(cf_packer *p, PyObject *src)
     Py_ssize_t n = PyList_GET_SIZE(src);
     PyObject *list =
         cf_pack_object(p, &cf_packed_list_type, sizeof(PyListObject), false);
-    void *items = n == 0 && !CF_HEADERS_ARE_SHARED ? p->no_items : NULL;
-    if (list != NULL && items == NULL) {
-        size_t size = (size_t)(n == 0 ? 1 : n) * sizeof(PyObject *);
-        items = cf_pack_table(p, list, n, size);
-        if (n == 0) {
-            p->no_items = items;
-        }
+    if (list == NULL || (n == 0 && !CF_HEADERS_ARE_SHARED)) {
+        return list;
     }
-    if (list == NULL || items == NULL) {
+    size_t size = (size_t)(n == 0 ? 1 : n) * sizeof(PyObject *);
+    void *items = cf_pack_table(p, list, n, size);
+    if (items == NULL) {
         return NULL;
     }
     Py_SET_SIZE((PyVarObject *)list, n);
     ((PyListObject *)list)->ob_item = items;
-    ((PyListObject *)list)->allocated = 0; /* P6 */
+    ((PyListObject *)list)->allocated = CF_HEADERS_ARE_SHARED ? 0 : n; /* P6 */
     return list;
 }
 

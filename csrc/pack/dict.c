@@ -15,6 +15,8 @@
  *       dk_usable > 0: a full table would be replaced first. And no table for
  *       str keys only on 3.11, where another key would replace it.
  *   D4  3.10, 3.11: the version tag is this dict's alone.
+ *   D5  Where headers are private, an empty dict has the interpreter's table for empty dicts, which
+ *       is never written: C code that stores into it gets a new one, for this dict alone.
  */
 #include "pack/dict.h"
 
@@ -25,6 +27,7 @@
 
 #if CF_HAS_SHARED_KEYS
 typedef cf_dict_keys table;
+static table *empty_table;
 #else
 typedef cf_dict_keys_310 table;
 static void *lookup_str, *lookup_any;
@@ -34,7 +37,14 @@ int
 cf_pack_dict_init(void)
 {
 #if CF_HAS_SHARED_KEYS
-    return 0;
+    PyObject *a = PyDict_New(), *b = a != NULL ? PyDict_New() : NULL;
+    if (b != NULL && ((PyDictObject *)a)->ma_keys == ((PyDictObject *)b)->ma_keys) {
+        empty_table = (table *)((PyDictObject *)a)->ma_keys;
+    }
+    int ret = b != NULL ? 0 : -1;
+    Py_XDECREF(a);
+    Py_XDECREF(b);
+    return ret;
 #else
     int ret = -1;
     PyObject *strings = Py_BuildValue("{s:i}", "probe", 1);
@@ -62,7 +72,7 @@ static bool
 tables_known(void)
 {
 #if CF_HAS_SHARED_KEYS
-    return cf_layout.dict_tables;
+    return cf_layout.dict_tables && empty_table != NULL;
 #else
     return lookup_str != NULL && lookup_any != NULL;
 #endif
@@ -166,18 +176,17 @@ static table *
 new_table(cf_packer *p, PyObject *dict, PyObject *src)
 {
     Py_ssize_t n = PyDict_GET_SIZE(src);
-    if (n == 0 && p->empty_keys != NULL && !CF_HEADERS_ARE_SHARED) {
-        return p->empty_keys;
+#if !CF_HEADERS_ARE_SHARED
+    if (n == 0) {
+        return empty_table; /* D5 */
     }
+#endif
     geometry g;
     plan_table(&g, n, only_str_keys(src));
     table *keys = cf_pack_table(p, dict, n, g.size);
     if (keys != NULL) {
         start_table(keys, &g);
         p->outcome->source_bytes += source_size(src, g.size);
-        if (n == 0) {
-            p->empty_keys = keys;
-        }
     }
     return keys;
 }

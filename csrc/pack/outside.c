@@ -24,7 +24,6 @@
  */
 #include "pack/outside.h"
 
-#include "objects/packed_memory.h"
 #include "pack/kinds.h"
 
 /* Append OP to *LIST, which is made if need be. Returns 0, or -1 with an exception. */
@@ -140,46 +139,3 @@ cf_pack_set_attribute(PyObject *instance, PyObject *name, PyObject *value)
     Py_XDECREF(dict);
     return status;
 }
-
-/* -- __class__ ----------------------------------------------------------- */
-
-#if CF_HEADERS_ARE_SHARED
-static setter set_class;
-
-static int
-set_class_unless_packed(PyObject *self, PyObject *value, void *closure)
-{
-    if (cf_packed_contains((uintptr_t)self)) {
-        PyErr_Format(PyExc_TypeError,
-                     "this %.200s is packed and read-only; cowfreeze.clone() gives an ordinary one",
-                     Py_TYPE(self)->tp_name);
-        return -1;
-    }
-    return set_class(self, value, closure);
-}
-
-/* `x.__class__ = C` of a named tuple writes its header. object's descriptor is
- * where all such assignments end. */
-int
-cf_pack_guard_class(void)
-{
-    PyObject *descriptor = PyDict_GetItemString(PyBaseObject_Type.tp_dict, "__class__");
-    if (descriptor == NULL || Py_TYPE(descriptor) != &PyGetSetDescr_Type) {
-        PyErr_SetString(PyExc_NotImplementedError,
-                        "cowfreeze.pack(): object.__class__ of this CPython is not known");
-        return -1;
-    }
-    PyGetSetDef *def = ((PyGetSetDescrObject *)descriptor)->d_getset;
-    if (def->set != set_class_unless_packed) {
-        set_class = def->set;
-        def->set = set_class_unless_packed;
-    }
-    return 0;
-}
-#else
-int
-cf_pack_guard_class(void)
-{
-    return 0;
-}
-#endif

@@ -19,10 +19,6 @@ PyObject *cf_pack_instance(cf_packer *p, PyObject *op, bool *outside);
  * -1 with an exception. */
 int cf_pack_set_attribute(PyObject *instance, PyObject *name, PyObject *value);
 
-/* From now on no assignment to __class__ changes a packed object that other
- * processes see. Returns 0, or -1 with an exception. */
-int cf_pack_guard_class(void);
-
 /* A list of all that packed memory refers to outside, None, or NULL with an exception. */
 PyObject *cf_pack_keeper(const cf_packer *p);
 

@@ -3,11 +3,12 @@
  *             headers (a memfd)                    tables (another one)
  *   filled    [ dict ][ str ][ int ][ tuple ...    [ keys ][ items ][ keys ] ...
  *             one after the other, in the order in which a reader meets them
- *   finished  3.12 ...    MAP_PRIVATE, immortal    MAP_PRIVATE, read-only
+ *   finished  3.12 ...    MAP_PRIVATE, immortal    MAP_PRIVATE
  *             3.10, 3.11  MAP_SHARED, counts 2^60  MAP_PRIVATE, read-only
  *
- * From 3.12 on nothing writes the headers, and if something does (setattr with a
- * packed name), one page is copied. Before it, every reader writes the counts:
+ * From 3.12 on nothing writes them, and if something does (setattr with a packed name,
+ * C code that stores into a dict that it was given), one page is copied, and no other process
+ * sees it. Before it, every reader writes the counts:
  * into memory that all processes share, so that nothing is copied, and at a
  * distance from 0 that lost updates do not bridge.
  *
@@ -26,15 +27,20 @@
  *   P5  Where headers are shared, nothing that Python code can write lies in
  *       packed memory: no place for a weak reference, a __dict__ or a slot, for
  *       such a pointer would be one process's only, and no assignment to
- *       __class__ (cf_pack_guard_class).
- *   P6  A list's `allocated` is 0 and its items pointer never NULL (containers.c).
+ *       __class__. What Python code makes C code do to a packed list or dict is refused
+ *       (refuse.c), as far as it can be.
+ *   P6  Where headers are shared, a list's `allocated` is 0 and its items pointer never NULL
+ *       (containers.c). Where they are private, no C function can end the process by writing:
+ *       tables are writable, and never malloc's (allocators/packed_tables.c).
  *
  * Each room of this folder knows only those below it:
  *
- *   pack > graph > leaves > arrays, containers > dict, values, sets, outside > store > arena, kinds
+ *   pack > graph > leaves > arrays, containers > dict, values, sets, outside, refuse > store
+ *        > arena, kinds
  */
 #include "pack/pack.h"
 
+#include "allocators/packed_tables.h"
 #include "base/invariants.h"
 #include "base/mem.h"
 #include "base/pageset.h"
@@ -46,6 +52,7 @@
 #include "pack/kinds.h"
 #include "pack/leaves.h"
 #include "pack/outside.h"
+#include "pack/refuse.h"
 
 #include <errno.h>
 #include <string.h>
@@ -65,6 +72,9 @@ static int
 open_packer(cf_packer *p)
 {
     p->headers.fd = p->tables.fd = -1;
+    if (cf_pack_guard_containers() < 0) {
+        return -1;
+    }
     if (cf_arena_open(&p->headers, CF_ARENA_OF_HEADERS) < 0
         || cf_arena_open(&p->tables, CF_ARENA_OF_TABLES) < 0) {
         cf_pack_no_memory();
@@ -100,8 +110,8 @@ publish(cf_packer *p)
 {
     p->outcome->header_bytes = p->headers.used;
     p->outcome->table_bytes = p->tables.used;
-    if (cf_arena_finish(&p->tables, CF_ARENA_TABLES) < 0
-        || cf_arena_finish(&p->headers, CF_HAS_IMMORTAL ? CF_ARENA_PRIVATE : CF_ARENA_SHARED)
+    if (cf_arena_finish(&p->tables, CF_HEADERS_ARE_SHARED ? CF_ARENA_READ_ONLY : CF_ARENA_PRIVATE) < 0
+        || cf_arena_finish(&p->headers, CF_HEADERS_ARE_SHARED ? CF_ARENA_SHARED : CF_ARENA_PRIVATE)
                < 0) {
         cf_pack_no_memory();
         return -1;
@@ -112,6 +122,9 @@ publish(cf_packer *p)
     }
     cf_packed_add((uintptr_t)p->headers.base, (uintptr_t)p->headers.base + p->headers.used,
                   (uintptr_t)p->tables.base, (uintptr_t)p->tables.base + p->tables.used);
+    if (!CF_HEADERS_ARE_SHARED) {
+        cf_packed_tables_guard(); /* P6 */
+    }
     const cf_memo *memo = &p->work.memo;
     for (size_t i = 0; memo->slots != NULL && i <= memo->mask; i++) {
         PyObject *op = (PyObject *)memo->slots[i].key;
@@ -233,7 +246,7 @@ cf_pack_repair(void)
         while (at < end) {
             const cf_pack_guard *guard = (const cf_pack_guard *)at;
             wrong += restore(guard);
-            at += sizeof(*guard) + guard->size;
+            at += sizeof(*guard) + (size_t)-guard->minus_size;
         }
     }
 #endif

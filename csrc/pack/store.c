@@ -3,9 +3,10 @@
  *   headers   ... [ str header | text | utf8 ][ int ][ gc 16 x 0 | tuple | items ] ...
  *   tables    ... [ guard ][ items of a list ][ guard ][ keys of a dict ] ...
  *
- * The zero in front of each table (the guard's last word) is what malloc's chunk header would be:
- * free() and realloc() of a table (C code that shrinks a list that it was given) abort at once
- * ("invalid pointer") instead of believing what lies there.
+ * The number in front of each table (the guard's last word) is where a block of malloc has its
+ * size. It is negative: free() and realloc() of a table (C code that shrinks a list that it was
+ * given), where they come so far, abort at once ("invalid pointer") instead of believing it.
+ * Where headers are private they do not come so far (allocators/packed_tables.c).
  */
 #include "pack/store.h"
 
@@ -66,8 +67,10 @@ cf_pack_table(cf_packer *p, PyObject *owner, Py_ssize_t n, size_t size)
         cf_pack_no_memory();
         return NULL;
     }
+    guard->minus_size = -(int64_t)((size + 7) & ~(size_t)7);
 #if CF_HEADERS_ARE_SHARED
-    *guard = (cf_pack_guard){.owner = owner, .n = n, .size = (size + 7) & ~(size_t)7};
+    guard->owner = owner;
+    guard->n = n;
 #else
     (void)owner;
     (void)n;

@@ -33,8 +33,6 @@ typedef struct {
     cf_arena tables;
     cf_copy_work work;     /* its memo: source -> copy; itself: an interned str that stays */
     cf_pack_value *values; /* stored last, by hash */
-    void *empty_keys;      /* the table that all empty dicts share */
-    void *no_items;        /* the same for lists */
     bool readonly;         /* lists, dicts and sets become packed ones */
     PyObject *made;        /* list, or NULL: the ordinary objects that were made */
     PyObject *fillings;    /* list, or NULL: (array over packed memory, its source), see P2 */
@@ -45,15 +43,13 @@ typedef struct {
 /* Headers lie in memory that other processes see. */
 #define CF_HEADERS_ARE_SHARED (!CF_HAS_IMMORTAL)
 
-/* What lies in front of a table. The zero is what malloc would take for the
- * header of a chunk. */
+/* What lies in front of a table. Malloc would take the last word for the header of a chunk. */
 typedef struct {
 #if CF_HEADERS_ARE_SHARED
     PyObject *owner;
     Py_ssize_t n;
-    size_t size; /* of the table, rounded up */
 #endif
-    uint64_t guard;
+    int64_t minus_size; /* of the table, rounded up */
 } cf_pack_guard;
 
 /* SIZE zeroed bytes for an object of TYPE, behind a collector's header that

@@ -38,7 +38,7 @@ class PackReport:
         kept_strings: interned strings (most dict keys) that stayed the same objects.
         outside_objects: ordinary objects that were made because packed memory cannot hold them.
         outside_bytes: what ``freeze`` found of them: objects, their dicts, what is referred to.
-        referred_objects: classes, enum members and time zones that stayed the same objects.
+        referred_objects: classes, enum members, time zones and NaNs that stayed the same objects.
         seconds: the whole call.
         notes: what a reader should know, in sentences.
     """
@@ -94,7 +94,8 @@ def pack(obj: Any, *, readonly: bool = True, report: Callable[[PackReport], obje
     Instances stay what their class makes them: their attributes can be set, by each process for
     itself. Those with a ``__dict__``, on 3.10 and 3.11 all of them, and the array objects (not
     their data) are ordinary objects outside of packed memory, frozen like ``freeze`` does it; the
-    report counts them. On 3.10 and 3.11 workers that read such an object copy its page.
+    report counts them. On 3.10 and 3.11 workers that read such an object copy its page. A NaN that
+    something else may know, or that is part of a key, is taken by reference too.
 
     Args:
         obj: the data. It is not changed, and may be dropped afterwards.
@@ -165,7 +166,7 @@ def repair_packed() -> int:
     """Restore packed lists and dicts that a C function has changed in shared memory.
 
     Only on Python 3.10 and 3.11, where processes share the headers of packed objects: C code that
-    writes to a list or dict that it was given, without asking its type (``heapq.heappop(p)``,
+    writes to a list or dict that it was given, without asking its type (``PyList_Sort``,
     ``PyDict_DelItem``), may change the length in a header before the read-only table kills its
     process. A parent that sees a worker die of SIGSEGV or SIGABRT calls this before it goes on.
 

@@ -105,7 +105,7 @@ def written() -> dict[str, Any]:
 
 
 def wild() -> dict[str, Any]:
-    """C code that writes to a packed list: its worker dies, the report says why, headers are restored."""
+    """C code that writes to a packed list: on 3.10 and 3.11 its worker dies, the report says why, headers are restored."""
     data = cowfreeze.pack({"list": [3, 1, 2], "d": {"a": 1, "b": 2}})
 
     def worker(index: int) -> None:

@@ -40,6 +40,14 @@ def test_pack_of_more_kinds() -> None:
     assert " passed" in run_cases("cases_kinds", "not slow")
 
 
+def test_what_must_stay_one_or_two() -> None:
+    assert " passed" in run_cases("cases_identity", "not slow")
+
+
+def test_everything_that_writes() -> None:
+    assert " passed" in run_cases("cases_writes", "not slow")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("hypothesis") is None, reason="hypothesis is not installed")
 def test_properties_of_copies() -> None:
     assert "3 passed" in run_cases("cases_properties", "not slow")
