@@ -5,41 +5,26 @@ Environment:
     COWFREEZE_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer; or names of sanitizers,
                            for example "undefined"
     COWFREEZE_WERROR=1     warnings are errors (CI)
+    COWFREEZE_REQUIRE=1    no package without the extension: for servers, where that would be a loss
+    COWFREEZE_PURE=1       a package without the extension (py3-none-any), for everywhere else
 """
 
 import os
-import struct
+import runpy
 import sys
-import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 
-def refuse(what: str, why: str) -> None:
-    sys.exit(f"cowfreeze cannot be built here: {what}. {why}")
-
-
-if sys.platform != "linux":
-    refuse(
-        f"the platform is {sys.platform!r}, not Linux",
-        "Copied pages are measured with /proc/PID/pagemap, which only Linux has.",
-    )
-if struct.calcsize("P") != 8:
-    refuse(
-        "this is a 32-bit Python",
-        "The immortal reference counts of 32-bit builds are lost by a single unchecked change.",
-    )
-if sys.implementation.name != "cpython":
-    refuse(
-        f"the implementation is {sys.implementation.name!r}, not CPython",
-        "cowfreeze writes CPython's object headers.",
-    )
-if sysconfig.get_config_var("Py_GIL_DISABLED"):
-    refuse(
-        "this is a free-threaded Python",
-        "Its object headers differ and reading a dict or list writes to them; use the default build.",
-    )
+# Where there can be no extension, installing succeeds all the same, and the package does nothing and says so:
+# a team with other laptops than servers has one requirements file. COWFREEZE_REQUIRE=1 refuses instead.
+required = os.environ.get("COWFREEZE_REQUIRE", "") not in ("", "0")
+why_not: str = runpy.run_path("src/cowfreeze/_support.py")["why_not_this_build"]()
+if os.environ.get("COWFREEZE_PURE") == "1":
+    why_not = "COWFREEZE_PURE=1 asks for a package without extension"
+if why_not and required:
+    sys.exit(f"cowfreeze cannot be built here, and COWFREEZE_REQUIRE is set: {why_not}")
 
 csrc = Path("csrc")
 compile_args = ["-std=c11", "-Wall", "-Wextra", "-O2", "-fvisibility=hidden", "-g1"]
@@ -60,20 +45,18 @@ if sanitizers:
 if os.environ.get("COWFREEZE_WERROR") == "1":
     compile_args.append("-Werror")
 
-setup(
-    ext_modules=[
-        Extension(
-            "cowfreeze._core",
-            sources=["src/cowfreeze/_core.pyx", *sorted(str(path) for path in csrc.rglob("*.c"))],
-            depends=[
-                *sorted(str(path) for path in csrc.rglob("*.h")),
-                *sorted(str(path) for path in Path("src/cowfreeze").rglob("*.px[di]")),
-            ],
-            include_dirs=["csrc"],
-            extra_compile_args=compile_args,
-            extra_link_args=link_args,
-            undef_macros=undef,
-            define_macros=define,
-        )
-    ]
+extension = Extension(
+    "cowfreeze._core",
+    sources=["src/cowfreeze/_core.pyx", *sorted(str(path) for path in csrc.rglob("*.c"))],
+    depends=[
+        *sorted(str(path) for path in csrc.rglob("*.h")),
+        *sorted(str(path) for path in Path("src/cowfreeze").rglob("*.px[di]")),
+    ],
+    include_dirs=["csrc"],
+    extra_compile_args=compile_args,
+    extra_link_args=link_args,
+    undef_macros=undef,
+    define_macros=define,
+    optional=not required,  # no compiler: a package that does nothing, and says why
 )
+setup(ext_modules=[] if why_not else [extension])

@@ -21,7 +21,9 @@ cdef extern from "pack/outside.h":
     void cf_pack_keep(object keeper)
 
 
-cf_pack_init()
+def pack_init() -> None:
+    """Make the packed types ready; imports datetime. Once, before anything is packed."""
+    cf_pack_init()
 
 
 def pack(obj, bint readonly=True) -> tuple:

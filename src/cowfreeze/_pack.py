@@ -16,6 +16,8 @@ from cowfreeze._sizes import format_size
 __all__ = ["PackReport", "pack", "repair_packed"]
 
 
+_core.pack_init()
+
 # What packed memory refers to without counting it. Packed memory is never freed, so this never is.
 _kept: list[list[Any]] = []
 

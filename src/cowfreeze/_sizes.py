@@ -14,8 +14,6 @@ only, because memory comes in pages and pages are powers of two. A count is a pl
 
 from __future__ import annotations
 
-import re
-
 _UNITS: dict[str, int] = {
     "": 1,
     "b": 1,
@@ -29,7 +27,7 @@ _UNITS: dict[str, int] = {
     "tib": 1024**4,
 }
 _PRINTED = ("B", "KiB", "MiB", "GiB", "TiB")
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_SIZE = r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*"
 _FORM = 'give bytes as an int, or a text such as "256 KiB" (1024s) or "1.5 MB" (1000s)'
 
 
@@ -53,7 +51,9 @@ def parse_size(size: int | str, name: str = "size") -> int:
         if size < 0:
             raise ValueError(f"{name}={size!r} is negative: {_FORM}")
         return int(size)
-    match = _SIZE.fullmatch(size)
+    import re  # not at the top: freeze() only prints sizes
+
+    match = re.fullmatch(_SIZE, size)
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"{name}={size!r} is not a size: {_FORM}")

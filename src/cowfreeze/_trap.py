@@ -34,7 +34,7 @@ from cowfreeze._explain.paths import (
     type_name,
 )
 from cowfreeze._sizes import check_count
-from cowfreeze._tables import make_table, render
+from cowfreeze._tables import Table, render
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -180,7 +180,7 @@ class Trap:
         values["writes"] = [write.to_dict() for write in self.writes]
         return values
 
-    def __rich__(self) -> RenderableType:
+    def _table(self) -> Table:
         writes = self.writes
         rows = []
         for write in writes[:_ROWS]:
@@ -196,10 +196,13 @@ class Trap:
         if len(writes) > _ROWS:
             notes.insert(0, f"{len(writes) - _ROWS:,} more writes are in .writes")
         columns = ("what was written first on a page, and where from", "word", "was", "thread")
-        return make_table(title, columns, rows, notes)
+        return Table(title, columns, rows, notes)
 
     def __str__(self) -> str:
-        return render(self.__rich__())
+        return render(self._table())
+
+    def __rich__(self) -> RenderableType:
+        return self._table().__rich__()
 
 
 def trap(

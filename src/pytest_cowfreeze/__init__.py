@@ -113,6 +113,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("cow_fail_on_increase") is not None:
         wanted = True
     if wanted or os.environ.get("COWFREEZE_PYTEST_REPORTS") or any(map(config.getini, INI)):
+        import cowfreeze
+
+        if not cowfreeze.supported:
+            return
         from cowfreeze._plugin import session
 
         session.start(config)
@@ -127,14 +131,29 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("cow") is not None]
     if marked:
+        import cowfreeze
+
+        if not cowfreeze.supported:
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=f"cowfreeze: {cowfreeze.unsupported_reason}"))
+            return
         from cowfreeze._plugin import session
 
         session.check_items(config, marked)
 
 
+def _is_ours(item: pytest.Item) -> bool:
+    """Does the marker measure this test? Not where cowfreeze cannot work: there it is skipped."""
+    if item.get_closest_marker("cow") is None:
+        return False
+    import cowfreeze
+
+    return cowfreeze.supported
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    if item.get_closest_marker("cow") is None:
+    if not _is_ours(item):
         return None
     from cowfreeze._plugin import isolated
 
@@ -143,7 +162,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("cow") is not None:
+    if _is_ours(item):
         from cowfreeze._plugin import marker
 
         marker.refuse_wrong(item)
@@ -151,7 +170,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if pyfuncitem.get_closest_marker("cow") is None:
+    if not _is_ours(pyfuncitem):
         return None
     from cowfreeze._plugin import marker
 
@@ -169,7 +188,7 @@ def pytest_runtest_makereport(
     # Not the names of its fixtures: request.getfixturevalue("cow") adds none. Without that
     # module nothing was measured yet in this session.
     if call.when == "call" and (
-        "cowfreeze._plugin.marker" in sys.modules or item.get_closest_marker("cow") is not None
+        "cowfreeze._plugin.marker" in sys.modules or _is_ours(item)
     ):
         from cowfreeze._plugin import verdict
 
@@ -186,6 +205,13 @@ def pytest_report_teststatus(
     return None
 
 
+def _skip_where_unsupported() -> None:
+    import cowfreeze
+
+    if not cowfreeze.supported:
+        pytest.skip(f"cowfreeze: {cowfreeze.unsupported_reason}")
+
+
 @pytest.fixture
 def cow(request: pytest.FixtureRequest) -> Cow:
     """Measure what forked workers copy: ``cow.run(func, preload="fixture", workers=2)``.
@@ -193,6 +219,7 @@ def cow(request: pytest.FixtureRequest) -> Cow:
     ``run`` freezes in a child process and returns a result with ``copied``,
     ``frozen_copied``, ``shared_ratio``, ``faults``, ``workers`` and ``assert_shared()``.
     """
+    _skip_where_unsupported()
     from cowfreeze._plugin.fixtures import Cow
 
     return Cow(request)
@@ -203,6 +230,7 @@ def assert_no_cow(request: pytest.FixtureRequest) -> AssertNoCow:
     """A context manager that fails when workers run in it copy pages:
     ``with assert_no_cow(max_copied="256 KiB", info="the index") as measured: measured.run(func)``.
     """
+    _skip_where_unsupported()
     from cowfreeze._plugin.fixtures import AssertNoCow
 
     return AssertNoCow(request)

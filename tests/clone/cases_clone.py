@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cowfreeze
+from cowfreeze import clone, iter_clone  # not in a worker: what it imports, it copies
 from helpers.cases import copied_by, pages_of
 
 
@@ -83,19 +84,19 @@ def cloned(how: str, n: int) -> dict[str, int]:
     def read() -> None:
         gc.disable()
         if how == "iter_clone":
-            for _ in cowfreeze.iter_clone(data):
+            for _ in iter_clone(data):
                 pass
         elif how == "clone":
             for i in range(n):
-                cowfreeze.clone(data, i, "tags")
+                clone(data, i, "tags")
         elif how == "whole":
-            cowfreeze.clone(data)
+            clone(data)
         elif how == "deepcopy":
             copy.deepcopy(data)
         elif how == "refused":
             for i in range(n):
                 try:
-                    cowfreeze.clone(data, i, "name", 0)
+                    clone(data, i, "name", 0)
                 except TypeError:
                     pass
 
@@ -115,7 +116,7 @@ def instances(n: int) -> dict[str, int]:
 
     def read() -> None:
         gc.disable()
-        for point, color in cowfreeze.iter_clone(data):
+        for point, color in iter_clone(data):
             assert point.name and color is Color.RED
 
     copied = copied_by(read)
@@ -136,14 +137,14 @@ def interrupted(handler: str, refused: bool) -> bool:
         calls.append(number)
         if handler == "clear":
             data.clear()
-        elif cowfreeze.clone(other) != other:
+        elif clone(other) != other:
             os._exit(3)
 
     expected = None if refused else list(map(str, data))
     signal.signal(signal.SIGALRM, on_signal)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
     try:
-        made = cowfreeze.clone(data)
+        made = clone(data)
     except TypeError as error:
         return refused and "_thread.lock cannot be cloned" in str(error)
     while not calls:

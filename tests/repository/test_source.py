@@ -190,7 +190,7 @@ def test_never_what_copies_shared_pages(path: Path) -> None:
 # alone. "" is the face, cowfreeze/__init__.py: what stands before it is the public half, what comes after it may use
 # that as any program does.
 ROOMS = (
-    "_errors", "_sizes", "_files", "_tables", "_core", "_system", "_clone", "_exit", "_explain", "_trap", "_freeze",
+    "_origin", "_errors", "_sizes", "_files", "_tables", "_core", "_support", "_unsupported", "_system", "_clone", "_exit", "_explain", "_trap", "_freeze",
     "_pack", "_workers", "", "_plugin", "bench", "integrations", "cli", "__main__",
 )  # fmt: skip
 PACKAGE = ROOT / "src" / "cowfreeze"

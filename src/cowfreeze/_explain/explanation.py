@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowfreeze._explain.causes import UNKNOWN, PageCause
 from cowfreeze._sizes import format_size
-from cowfreeze._tables import count_cell, make_table, render, seconds_cell
+from cowfreeze._tables import Table, count_cell, render, seconds_cell
 
 if TYPE_CHECKING:
     import os
@@ -110,7 +110,7 @@ class Explanation:
 
         save(self, file)
 
-    def __rich__(self) -> RenderableType:
+    def _table(self) -> Table:
         title = (
             f"worker {self.worker} copied {count_cell(self.pages)} pages "
             f"({format_size(self.pages * self.page_size)}): {count_cell(self.object_pages)} with "
@@ -133,10 +133,13 @@ class Explanation:
         more = len(self.causes) - len(self.shown)
         if more:
             notes.insert(0, f"{more:,} more causes; top={len(self.causes)} shows all")
-        return make_table(title, ("cause, and its most written owner", "pages", "alone", "words"), rows, notes)
+        return Table(title, ("cause, and its most written owner", "pages", "alone", "words"), rows, notes)
 
     def __str__(self) -> str:
-        return render(self.__rich__())
+        return render(self._table())
+
+    def __rich__(self) -> RenderableType:
+        return self._table().__rich__()
 
 
 def causes_text(explanation: Explanation, most: int = 5) -> str:

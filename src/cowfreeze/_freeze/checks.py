@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
-import warnings
 
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
+from cowfreeze._origin import is_forked
 
-_import_pid = os.getpid()
 _opcodes_told = False
 
 
@@ -29,6 +26,9 @@ def check_threads(threads: str) -> None:
     others = _core.other_threads()
     if others == 0 or threads == "allow":
         return
+    import threading
+    import warnings
+
     names = sorted(t.name for t in threading.enumerate() if t is not threading.current_thread())
     shown = ", ".join(names[:5]) or "made by C code"
     message = (
@@ -45,7 +45,7 @@ def check_forked(allow_forked: bool) -> None:
     """Warn in a process that was itself forked."""
     if allow_forked:
         return
-    forked = os.getpid() != _import_pid
+    forked = is_forked()
     multiprocessing = sys.modules.get("multiprocessing.process")
     if not forked and multiprocessing is not None:
         forked = multiprocessing.parent_process() is not None
@@ -53,6 +53,8 @@ def check_forked(allow_forked: bool) -> None:
 
     advice = right_hook() if forked else wrong_side_all_the_same()
     if forked or advice:
+        import warnings
+
         advice = advice or (
             "Call it in the parent, before the fork. If workers are forked from this process (a "
             "zygote, a fork server), pass allow_forked=True."

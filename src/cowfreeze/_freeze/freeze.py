@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 from cowfreeze import _core
 from cowfreeze._exit import prepare_exit
 from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts
@@ -12,7 +9,13 @@ from cowfreeze._freeze.move import prepare_move
 from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._freeze.warm_up import warm_up
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
 is_frozen = _core.is_frozen
+_last: dict[str, bool] | None = None  # how the heap beside frozen objects was treated; None: nothing is frozen
 
 
 def freeze(
@@ -88,6 +91,7 @@ def freeze(
 
     Source: PEP 683 (immortal objects); Include/refcount.h of each version.
     """
+    global _last
     unwanted = tuple(skip)
     for kind in unwanted:
         if not isinstance(kind, type):
@@ -121,9 +125,17 @@ def freeze(
         roots, counts, report, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
         relocate=move,
     )  # fmt: skip
+    if not dry_run:
+        _last = {"collect": collect, "gc_freeze": gc_freeze, "seal": seal}
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
     return report
+
+
+def put_away() -> None:
+    """After an import behind a freeze: treat what it made, and the holes that it left, as that freeze did."""
+    if _last is not None:
+        freeze((), threads="allow", allow_forked=True, **_last)
 
 
 def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._freeze.move import move_notes
 from cowfreeze._freeze.warm_up import heap_notes
 from cowfreeze._sizes import format_size
+from cowfreeze._tables import Table, render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class FreezeReport:
@@ -192,39 +196,28 @@ class FreezeReport:
         )
 
     def __str__(self) -> str:
-        from cowfreeze._tables import render
-
-        return render(self.__rich__())
+        return render(self._table())
 
     def __rich__(self) -> Any:
-        """The report as a rich renderable."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
+        return self._table().__rich__()
 
+    def _table(self) -> Table:
         verb = "would freeze" if self._dry_run else "froze"
-        table = Table(
-            title=f"cowfreeze {verb} {self.objects:,} objects in {self.seconds:.3f} s",
-            title_justify="left",
-        )
-        table.add_column("type")
-        table.add_column("objects", justify="right")
-        table.add_column("size", justify="right")
-        rows = list(self.by_type.items())
-        for name, (objects, size) in rows[:10]:
-            table.add_row(name, f"{objects:,}", format_size(size))
-        if len(rows) > 10:
-            rest = [row for _, row in rows[10:]]
-            table.add_row(
-                f"{len(rest)} more types",
-                f"{sum(row[0] for row in rest):,}",
-                format_size(sum(row[1] for row in rest)),
+        kinds = list(self.by_type.items())
+        rows = [(name, f"{objects:,}", format_size(size)) for name, (objects, size) in kinds[:10]]
+        if len(kinds) > 10:
+            rest = [kind for _, kind in kinds[10:]]
+            rows.append(
+                (
+                    f"{len(rest)} more types",
+                    f"{sum(kind[0] for kind in rest):,}",
+                    format_size(sum(kind[1] for kind in rest)),
+                )
             )
-        table.add_section()
-        table.add_row(f"total, on {self.pages:,} pages", f"{self.objects:,}", format_size(self.bytes))
-        for reason, count in self.skipped.items():
-            table.add_row(f"left as it is: {reason}", f"{count:,}", "")
-        return Group(table, *(Text(f"note: {note}") for note in self.notes))
+        rows.append((f"total, on {self.pages:,} pages", f"{self.objects:,}", format_size(self.bytes)))
+        rows += [(f"left as it is: {reason}", f"{count:,}", "") for reason, count in self.skipped.items()]
+        title = f"cowfreeze {verb} {self.objects:,} objects in {self.seconds:.3f} s"
+        return Table(title, ("type", "objects", "size"), rows, self.notes)
 
 
 def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:

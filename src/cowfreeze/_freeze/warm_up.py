@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from cowfreeze import _core
 from cowfreeze._sizes import format_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _TOOLS = 6  # sys.monitoring has tool ids 0 to 5 (PEP 669)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowfreeze._plugin.settings import MAX_COPIED, MAX_FROZEN
 from cowfreeze._sizes import check_count, format_size, parse_size
-from cowfreeze._tables import render
+from cowfreeze._tables import Table, group, render
 from cowfreeze._workers.report import PagesCopied, WorkerReport, WorkersResult
 
 if TYPE_CHECKING:
@@ -168,21 +168,21 @@ class CowResult:
             "measured": self.measured.to_dict(),
         }
 
-    def __rich__(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
+    def _parts(self) -> tuple[Table | str, ...]:
         frozen = "nothing frozen"
         if self.frozen_objects is not None:
             frozen = f"{self.frozen_objects:,} objects frozen ({self.freeze})"
             if self.frozen_bytes is not None:
                 frozen += f", {format_size(self.frozen_bytes)}"
         notes = [note for note in self.notes if note not in self.measured.notes]
-        return Group(
-            Text(f"{frozen}, warmed up {self.warmup} times"),
-            self.measured.__rich__(),
-            *(Text(f"note: {note}") for note in notes),
+        return (
+            f"{frozen}, warmed up {self.warmup} times",
+            self.measured.to_table(),
+            *(f"note: {note}" for note in notes),
         )
 
+    def __rich__(self) -> RenderableType:
+        return group(*self._parts())
+
     def __str__(self) -> str:
-        return render(self.__rich__())
+        return render(*self._parts())

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of include/linux/sched.h, in the ninth field of /proc/PID/stat
 

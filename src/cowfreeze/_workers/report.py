@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._explain.explanation import Explanation, causes_text
 from cowfreeze._sizes import check_count, format_size, parse_size
-from cowfreeze._tables import count_cell, make_table, render, seconds_cell, size_cell
+from cowfreeze._tables import Table, count_cell, render, seconds_cell, size_cell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -278,7 +278,8 @@ class WorkersResult:
             "shared_ratio": self.shared_ratio,
         }
 
-    def __rich__(self) -> RenderableType:
+    def to_table(self) -> Table:
+        """The figures of all workers as a table of text."""
         ratio = self.shared_ratio
         title = (
             f"{len(self.workers)} workers, {size_cell(self.inherited)} inherited, "
@@ -302,10 +303,13 @@ class WorkersResult:
             for worker in self.workers
         ]
         reasons = [f"worker {w.index}: {reason}" for w in self.workers for reason in w.reasons]
-        return make_table(title, columns, rows, [*reasons, *self.notes])
+        return Table(title, columns, rows, [*reasons, *self.notes])
 
     def __str__(self) -> str:
-        return render(self.__rich__())
+        return render(self.to_table())
+
+    def __rich__(self) -> RenderableType:
+        return self.to_table().__rich__()
 
     def _worst(self, name: str) -> int | None:
         worst = 0

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from cowfreeze._errors import CowfreezeError
+import cowfreeze
+from cowfreeze._errors import CowfreezeError, UnsupportedError
 from cowfreeze.cli import audit, bench, completion, demo, doctor, run, top
 from cowfreeze.cli.command import CommandError
 
@@ -116,6 +117,8 @@ def _run(argv: Sequence[str] | None) -> int:
         raise
     if sys.stdout is None and arguments.run is not run.COMMAND.run:  # a program may do without
         raise CommandError("standard output is closed: the result has nowhere to go")
+    if arguments.run is not run.COMMAND.run and not cowfreeze.supported:
+        raise UnsupportedError(f"cowfreeze cannot work here: {cowfreeze.unsupported_reason}")
     status: int = arguments.run(arguments)
     _flush()
     return status

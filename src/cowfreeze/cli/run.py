@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from pathlib import Path
 
+import cowfreeze
 from cowfreeze.cli.command import USAGE, Command, CommandError
 
 NOT_FOUND = 127  # what a shell exits with
@@ -68,9 +70,13 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CommandError("run: which program? For example: cowfreeze run -- gunicorn --preload app:app", USAGE)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that would outlive exec
         signal.signal(number, signal.SIG_DFL)
-    variables = environment(
-        arguments.when, arguments.warmup, arguments.relocate_code, not arguments.no_refreeze
-    )
+    variables = dict(os.environ)
+    if cowfreeze.supported:
+        variables = environment(
+            arguments.when, arguments.warmup, arguments.relocate_code, not arguments.no_refreeze
+        )
+    elif sys.stderr is not None:
+        print(f"cowfreeze run: nothing is frozen: {cowfreeze.unsupported_reason}", file=sys.stderr, flush=True)
     try:
         os.execvpe(command[0], command, variables)
     except OSError as error:

@@ -14,13 +14,16 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import cowfreeze
 from cowfreeze._errors import CowfreezeError
-from cowfreeze._freeze.freeze import freeze
-from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size
 from cowfreeze.integrations._log import Say, tell, warn
 from cowfreeze.integrations._settings import Settings
+
+if TYPE_CHECKING:
+    from cowfreeze import FreezeReport
 
 WORTH_FREEZING = 10_000  # containers: fewer are not worth walking the heap again
 WORTH_PUTTING_AWAY = 500
@@ -57,6 +60,9 @@ def freeze_for(
         work, and copy.
     """
     global _frozen_in, _freezes, _blocks
+    if not cowfreeze.supported:
+        warn(f"{host}: nothing is frozen: {cowfreeze.unsupported_reason}", warning)
+        return None
     again = _frozen_in == os.getpid()
     if again and not settings.refreeze:
         return None
@@ -80,7 +86,7 @@ def freeze_for(
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            report = freeze(
+            report = cowfreeze.freeze(
                 **{"threads": threads, "allow_forked": True, **settings.options},
                 warmup=warmup,
                 relocate_code=settings.relocate_code and not again,

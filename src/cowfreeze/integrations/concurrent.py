@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from cowfreeze._freeze.freeze import freeze
+import cowfreeze
 from cowfreeze.integrations._settings import Settings, Warmup
 from cowfreeze.integrations.multiprocessing import forkserver_context
 
@@ -54,5 +54,5 @@ def process_pool_executor(
         )
         return ProcessPoolExecutor(max_workers, mp_context=context, **options)
     settings = Settings(warmup, relocate_code, fast_exit, refreeze)
-    freeze(warmup=settings.find_warmup(), relocate_code=settings.relocate_code)
+    cowfreeze.freeze(warmup=settings.find_warmup(), relocate_code=settings.relocate_code)
     return ProcessPoolExecutor(max_workers, mp_context=multiprocessing.get_context("fork"), **options)

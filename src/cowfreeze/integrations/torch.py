@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cowfreeze import _core
+import cowfreeze
 from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
-from cowfreeze._freeze.freeze import freeze
-from cowfreeze._freeze.report import FreezeReport
-from cowfreeze._pack import PackReport, pack
+
+if TYPE_CHECKING:
+    from cowfreeze import FreezeReport, PackReport
 
 
 def share(
@@ -49,8 +50,8 @@ def share(
     Raises:
         CowfreezeError: there was nothing that could be packed.
     """
-    if _core.HAS_IMMORTAL:
-        return freeze(dataset, threads=threads, warmup=warmup, **freezing)
+    if sys.version_info >= (3, 12) or not cowfreeze.supported:
+        return cowfreeze.freeze(dataset, threads=threads, warmup=warmup, **freezing)
     if warmup is not None:
         warmup()
     reports: list[PackReport] = []
@@ -59,7 +60,7 @@ def share(
         if not isinstance(value, (list, tuple, dict, set, frozenset)):
             continue
         try:
-            setattr(dataset, name, pack(value, report=reports.append))
+            setattr(dataset, name, cowfreeze.pack(value, report=reports.append))
         except (TypeError, UnsupportedError) as error:
             left.append(f"{name} ({error})")
     if not reports:

@@ -21,12 +21,14 @@ Options of uWSGI:
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cowfreeze._freeze.report import FreezeReport
 from cowfreeze.integrations._common import freeze_for
 from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
+
+if TYPE_CHECKING:
+    from cowfreeze import FreezeReport
 
 _LAZY = ("lazy-apps", "lazy")
 _EXITS = ("skip-atexit-teardown", "skip-atexit")

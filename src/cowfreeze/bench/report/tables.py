@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from cowfreeze._tables import make_table
+from cowfreeze._tables import Table
 from cowfreeze.bench.report.metrics import DASH, MARKDOWN, MEMORY, METRICS, TIME
 from cowfreeze.bench.report.results import SPREAD, BenchResult, Row
 from cowfreeze.bench.report.verdicts import conclusions, footnotes, warnings
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 HOURS = "Times are this machine's, at that hour; sizes and page counts are the program's."
 
@@ -28,7 +25,7 @@ def case_title(rows: Sequence[Row]) -> str:
     return f"{cell.case}{size}{workers}, median of {rounds} round{'s' * (rounds > 1)}"
 
 
-def table(rows: Sequence[Row], names: Sequence[str], title: str) -> RenderableType:
+def table(rows: Sequence[Row], names: Sequence[str], title: str) -> Table:
     """One table: the columns NAMES that occur in ROWS; a row without figures shows its reason."""
     used = [name for name in names if any(row.has(name) for row in rows)]
     lines, missing = [], []
@@ -38,7 +35,7 @@ def table(rows: Sequence[Row], names: Sequence[str], title: str) -> RenderableTy
             lines.append((row.mode, *(DASH for _ in used)))
         else:
             lines.append((row.mode, *(_cell(row, name) for name in used)))
-    return make_table(title, ("mode", *(METRICS[name].title for name in used)), lines, missing)
+    return Table(title, ("mode", *(METRICS[name].title for name in used)), lines, missing)
 
 
 def _cell(row: Row, name: str) -> str:
@@ -47,7 +44,7 @@ def _cell(row: Row, name: str) -> str:
     return METRICS[name].cell(row.median(name))
 
 
-def curve(rows: Sequence[Row], title: str) -> RenderableType:
+def curve(rows: Sequence[Row], title: str) -> Table:
     """The case `fork`: a line per size, forks per second and latency of each mode."""
     shown = [row for row in rows if row.why_not is None]
     longest = max((len(row.measured[0].points) for row in shown), default=0)
@@ -66,7 +63,7 @@ def curve(rows: Sequence[Row], title: str) -> RenderableType:
         lines.append((size, *cells))
     heads = [head for row in shown for head in (f"{row.mode}: fork", "forks/s")]
     missing = [f"{row.mode}: {row.why_not}" for row in rows if row.why_not is not None]
-    return make_table(title, ("resident", *heads), lines, missing)
+    return Table(title, ("resident", *heads), lines, missing)
 
 
 def _middle(values: Iterator[float]) -> float:
@@ -75,7 +72,7 @@ def _middle(values: Iterator[float]) -> float:
     return statistics.median(values)
 
 
-def tables(result: BenchResult) -> Iterator[RenderableType]:
+def tables(result: BenchResult) -> Iterator[Table]:
     """The tables of all cases: memory first, then times."""
     for case, rows in result.by_case().items():
         if any(cell.points for row in rows for cell in row.measured):
@@ -207,7 +204,7 @@ def compare_text(before: BenchResult, after: BenchResult, names: tuple[str, str]
         metric = METRICS[one.figure]
         cells = metric.cell(one.before), metric.cell(one.after)
         lines.append((f"{one.case}/{one.mode}", metric.title, *cells, one.change))
-    return render(make_table(f"{names[0]} → {names[1]}", ("row", "figure", "before", "after", "change"), lines, notes), 120)
+    return render(Table(f"{names[0]} → {names[1]}", ("row", "figure", "before", "after", "change"), lines, notes), width=120)
 
 
 def _change(before: float, after: float, lower: bool) -> str:

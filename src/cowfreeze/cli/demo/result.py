@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from cowfreeze._sizes import format_size
-from cowfreeze._tables import UNKNOWN, count_cell, make_table, render, seconds_cell, size_cell
+from cowfreeze._tables import UNKNOWN, Table, count_cell, render, seconds_cell, size_cell
 
 PLAIN = "plain fork"
 GC_FREEZE = "gc.freeze()"
@@ -186,5 +186,5 @@ def table_text(result: DemoResult) -> str:
         "freeze",
         "read",
     )
-    table = render(make_table(title, columns, rows), width=124)
+    table = render(Table(title, columns, rows), width=124)
     return "\n".join([table, "", *(f"note: {note}" for note in result.notes()), result.conclusion()])

@@ -15,7 +15,7 @@ import io
 import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cowfreeze.cli.command import (
     FAILURE,
@@ -142,7 +142,7 @@ def _screen(sampler: Sampler, interval: float) -> None:
             while True:
                 before = time.process_time()
                 sample = sampler.sample()
-                parts = tables(sample, console.width) or [Text(_NOBODY)]
+                parts: list[Any] = [*tables(sample, console.width)] or [Text(_NOBODY)]
                 shown = Group(*parts)
                 live.update(Group(*parts, Text(f"\n{_footer(sampler, sample, interval)}")), refresh=True)
                 time.sleep(_pause(sampler, time.process_time() - before, interval))

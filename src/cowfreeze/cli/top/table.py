@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from cowfreeze._sizes import format_size
-from cowfreeze._tables import UNKNOWN, make_table, size_cell
+from cowfreeze._tables import UNKNOWN, Table, size_cell
 from cowfreeze.cli.top.result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 DASH = "–"  # the figure does not exist for this process; "unknown" is one that exists and was not read
 _COLUMNS = ("process", "RSS", "PSS", "USS", "swap", "shared", "copied", "faults/s", "age")
@@ -20,12 +16,12 @@ _NAME = 14  # columns that the name needs at least: an indented pid
 _MARKS = {ROOT: "", FORK: "", EXEC: "exec: ", None: "? "}
 
 
-def tables(sample: TopSample, width: int) -> list[RenderableType]:
+def tables(sample: TopSample, width: int) -> list[Table]:
     """One table per tree, for a terminal of WIDTH columns."""
     return [_table(tree, sample, width) for tree in sample.trees]
 
 
-def _table(tree: TreeSample, sample: TopSample, width: int) -> RenderableType:
+def _table(tree: TreeSample, sample: TopSample, width: int) -> Table:
     rows = [_row(process) for process in tree.processes]
     keep = list(range(len(_COLUMNS)))
     dispensable = ["age", "faults/s", "RSS"]
@@ -36,7 +32,7 @@ def _table(tree: TreeSample, sample: TopSample, width: int) -> RenderableType:
     for row in rows:
         row[0] = _cut(row[0], max(room, _NAME))
     cells = [[row[number] for number in keep] for row in rows]
-    return make_table(_title(tree, sample), [_COLUMNS[number] for number in keep], cells, _notes(tree))
+    return Table(_title(tree, sample), [_COLUMNS[number] for number in keep], cells, _notes(tree))
 
 
 def _room(rows: Sequence[Sequence[str]], keep: Sequence[int], width: int) -> int:
