@@ -58,6 +58,15 @@ is_pool(const pool_header *header, uintptr_t base)
 }
 
 bool
+cf_pool_fits(const void *header, uintptr_t base, size_t *block_size)
+{
+    pool_header copy;
+    memcpy(&copy, header, sizeof(copy));
+    *block_size = (copy.size_class + (size_t)1) * ALIGNMENT;
+    return is_pool(&copy, base);
+}
+
+bool
 cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena)
 {
     pool_header header;

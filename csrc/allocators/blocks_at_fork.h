@@ -29,6 +29,9 @@ typedef enum {
 cf_pool_place cf_pool_find(cf_pool *pool, cf_snapshot *memory, uintptr_t address,
                            uintptr_t *block);
 
+/* Is the header of a pool at BASE what HEADER, 48 bytes, says? *BLOCK_SIZE becomes its blocks'. */
+bool cf_pool_fits(const void *header, uintptr_t base, size_t *block_size);
+
 /* Did a pool begin at BASE, a multiple of CF_POOL_SIZE, at the fork? *ARENA
  * becomes the number of its arena. */
 bool cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena);

@@ -17,6 +17,7 @@
  */
 #include "explain/object_index.h"
 
+#include "allocators/block_room.h"
 #include "objects/edges.h"
 #include "cpython/layout.h"
 #include "base/mem.h"
@@ -329,6 +330,10 @@ is_inside(cf_owners *owners, uintptr_t object, uintptr_t address, cf_owner *owne
     const cf_typeinfo *info = cf_owners_type(owners, Py_TYPE(op));
     cf_extent extent;
     cf_extent_of(&extent, info, op);
+    if (info->sizing == CF_SIZE_SAID) {
+        uintptr_t end = cf_block_end(owners->plan.ranges, owners->plan.n_ranges, extent.start);
+        extent.end = extent.end < end ? extent.end : end;
+    }
     if (address < extent.start || address >= extent.end) {
         return false;
     }

@@ -65,7 +65,7 @@ cf_init(void)
         || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL) {
         return -1;
     }
-    return cf_layout_init() < 0 ? -1 : cf_keys_init();
+    return cf_layout_init() < 0 || cf_life_init() < 0 ? -1 : cf_keys_init();
 }
 
 size_t
@@ -203,6 +203,7 @@ count(const cf_plan *plan, cf_outcome *outcome)
     memcpy(outcome->skipped, plan->skipped_by, sizeof(outcome->skipped));
     outcome->unwarmed = plan->unwarmed;
     outcome->records = plan->records;
+    outcome->unbelieved = plan->unbelieved;
     for (size_t i = 0; i < plan->n_infos; i++) {
         const cf_typeinfo *info = &plan->infos[i];
         if (info->count > 0) {

@@ -30,6 +30,7 @@ typedef struct {
     size_t bytes;            /* of them, tables included */
     size_t pages;            /* that hold them */
     size_t unwarmed;         /* taken, but a reader may still fill a hash */
+    size_t unbelieved;       /* sizes that do not lie in one block or mapping: not counted */
     size_t records;          /* numpy arrays whose object fields were not followed */
     size_t skipped[CF_N_DECISIONS];
     size_t tagged_references;

@@ -13,6 +13,7 @@
 #ifndef CF_SETTLE_H
 #define CF_SETTLE_H
 
+#include "allocators/block_room.h"
 #include "base/invariants.h"
 #include "cpython/layout.h"
 #include "freeze/running_code.h"
@@ -46,12 +47,26 @@ find_type(cf_plan *plan, PyTypeObject *type)
     return way->type == type ? way->info : meet_type(plan, type);
 }
 
+/* Keep to the fixed part of OP if the block that it lies in is shorter than OP says to be. */
+static CF_NOINLINE void
+cf_believe(cf_plan *plan, cf_extent *extent, const cf_typeinfo *info, PyObject *op)
+{
+    if (extent->end < extent->start
+        || extent->end > cf_block_end(plan->ranges, plan->n_ranges, extent->start)) {
+        extent->end = (uintptr_t)op + (size_t)info->basic_size;
+        plan->unbelieved++;
+    }
+}
+
 /* Bytes of OP; pages beyond its first one are remembered. */
 static size_t
 measure(cf_plan *plan, const cf_typeinfo *info, PyObject *op)
 {
     cf_extent extent;
     cf_extent_of(&extent, info, op);
+    if (CF_UNLIKELY(info->sizing == CF_SIZE_SAID)) {
+        cf_believe(plan, &extent, info, op);
+    }
     if (extent.table_size > 0) {
         cf_plan_add_table(plan, (cf_sizing)info->sizing, extent.table, extent.table_size);
     }
@@ -100,7 +115,7 @@ static void
 pass_over(cf_plan *plan, PyObject *op, cf_decision decision)
 {
     plan->skipped_by[decision]++;
-    if (decision == CF_SKIP_BUFFER || decision == CF_SKIP_WEAKREF) {
+    if (decision == CF_SKIP_BUFFER || decision == CF_SKIP_WEAKREF || decision == CF_SKIP_LIFE) {
         cf_stack_push(&plan->todo, (uintptr_t)op);
     }
     if (decision == CF_SKIP_WEAKREF) {

@@ -24,6 +24,10 @@
 
 #include <structmember.h>
 
+/* numpy/ndarraytypes.h: NPY_ARRAY_OWNDATA; _C_CONTIGUOUS, _F_CONTIGUOUS. */
+#define NDARRAY_OWNS_DATA 0x4
+#define NDARRAY_IS_DENSE 0x3
+
 #define VISIT(op)                                      \
     do {                                               \
         PyObject *target_ = (PyObject *)(op);          \
@@ -164,11 +168,14 @@ visit_ndarray(PyObject *op, visitproc visit, void *arg)
         || ((cf_ndarray_descr *)array->descr)->kind != 'O') {
         return 0; /* a view: the array that owns the elements is its base */
     }
+    if ((array->flags & (NDARRAY_OWNS_DATA | NDARRAY_IS_DENSE)) == 0) {
+        return 0; /* elements of somebody else, at any distance (strides may be 0) */
+    }
     size_t n = 1;
     for (int i = 0; i < array->nd; i++) {
         n *= (size_t)array->dimensions[i];
     }
-    /* An owner's elements are contiguous, in whichever order. */
+    /* Dense, in whichever order. */
     for (size_t i = 0; i < n; i++) {
         VISIT(((PyObject **)array->data)[i]);
     }

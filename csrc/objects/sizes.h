@@ -8,6 +8,9 @@
  *                                followed, because reading it is a cache miss
  *
  * Header only: the walk asks for every object.
+ *
+ * What CF_SIZE_SAID gives is what the object says; who uses it asks cf_block_end() (block_room.c)
+ * whether that can be.
  */
 #ifndef CF_SIZES_H
 #define CF_SIZES_H
@@ -55,7 +58,8 @@ cf_extent_of(cf_extent *extent, const cf_typeinfo *info, PyObject *op)
     case CF_SIZE_DICT:
     case CF_N_SIZINGS:
         break;
-    case CF_SIZE_VAR: {
+    case CF_SIZE_VAR:
+    case CF_SIZE_SAID: {
         Py_ssize_t n = Py_SIZE(op);
         size += (size_t)(n < 0 ? -n : n) * (size_t)info->item_size;
         break;

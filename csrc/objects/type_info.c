@@ -23,6 +23,8 @@
  *     tracked one is no way out: 3.14 untracks those. They are followed, and decided
  *     about when the walk is over.
  *   - locks and thread state: their cleanup follows their death.
+ *   - what ends something when it dies, or is taken apart by its owner without being asked for
+ *     its count (life.c). They are followed.
  *
  * Types of extension modules are known by tp_name: importing the module to ask
  * for the type would be a side effect, and a type that is not there has no
@@ -87,6 +89,7 @@ static const char *const decision_names[CF_N_DECISIONS] = {
     [CF_SKIP_EXCEPTION] = "exception with a traceback",
     [CF_SKIP_UNFINISHED] = "tuple in use by C code",
     [CF_SKIP_WEAKREF] = "weak reference to what is not frozen",
+    [CF_SKIP_LIFE] = "C object with a life of its own",
     [CF_SKIP_NAME] = "special method's name (debug build)",
     [CF_SKIP_REQUESTED] = "skip=",
 };
@@ -167,7 +170,15 @@ sizing_of(PyTypeObject *type)
     if (is_subtype(type, &PySet_Type) || is_subtype(type, &PyFrozenSet_Type)) {
         return CF_SIZE_SET;
     }
-    return type->tp_itemsize != 0 ? CF_SIZE_VAR : CF_SIZE_FIXED;
+    if (type->tp_itemsize == 0) {
+        return CF_SIZE_FIXED;
+    }
+    /* An extension may set tp_itemsize for a reason of its own (msgspec.Raw 0.22: there is no
+     * ob_size in it). */
+    return type == &PyCode_Type
+                   || PyType_HasFeature(type, Py_TPFLAGS_TUPLE_SUBCLASS | Py_TPFLAGS_BYTES_SUBCLASS)
+               ? CF_SIZE_VAR
+               : CF_SIZE_SAID;
 }
 
 static cf_warmth
@@ -268,11 +279,15 @@ cf_policy_edges(PyTypeObject *type)
 }
 
 void
-cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *skip)
+cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *skip,
+                   const cf_own_code *own)
 {
     memset(info, 0, sizeof(*info));
     info->type = type;
     info->decision = (uint8_t)decision_of(type, skip);
+    if (info->decision == CF_TAKE && !cf_dies_unseen(type, own)) {
+        info->decision = CF_SKIP_LIFE;
+    }
     info->edges = edges_of(type);
     info->warmth = (uint8_t)warmth_of(type);
     info->sizing = (uint8_t)sizing_of(type);
@@ -286,7 +301,8 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
     info->boundary = (info->edges & (CF_EDGE_TYPE | CF_EDGE_CODE)) != 0
                      || type == &PyFunction_Type || is_subtype(type, &PyModule_Type);
     info->function = type == &PyFunction_Type;
-    if (info->decision != CF_TAKE && info->decision != CF_SKIP_BUFFER) {
+    if (info->decision != CF_TAKE && info->decision != CF_SKIP_BUFFER
+        && info->decision != CF_SKIP_LIFE) {
         info->edges = 0; /* what is skipped is not looked into either */
     }
     if (info->decision == CF_TAKE) {
@@ -294,6 +310,7 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
     }
     info->check_object = info->decision == CF_TAKE
                          && (type == &PyTuple_Type || is_weakref_type(type)
+                             || type == &PyCapsule_Type
                              || PyType_HasFeature(type, Py_TPFLAGS_BASE_EXC_SUBCLASS));
 }
 
@@ -311,6 +328,9 @@ cf_policy_object(const cf_typeinfo *info, PyObject *op)
     }
     if (is_weakref_type(info->type)) {
         return ((PyWeakReference *)op)->wr_callback != NULL ? CF_SKIP_WEAKREF : CF_TAKE;
+    }
+    if (info->type == &PyCapsule_Type) {
+        return PyCapsule_GetDestructor(op) != NULL ? CF_SKIP_LIFE : CF_TAKE;
     }
     if (((PyBaseExceptionObject *)op)->traceback != NULL) {
         return CF_SKIP_EXCEPTION;

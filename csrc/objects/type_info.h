@@ -3,6 +3,7 @@
 #define CF_POLICY_H
 
 #include "cpython/compat.h"
+#include "objects/life.h"
 
 /* Where an object's references are. A set of flags; 0 is a leaf. */
 enum {
@@ -36,6 +37,7 @@ typedef enum {
     CF_SKIP_EXCEPTION, /* with a traceback: would keep its frames */
     CF_SKIP_UNFINISHED, /* a tuple that a C function may still be filling */
     CF_SKIP_WEAKREF,   /* with a callback; taken at the end if what it refers to was */
+    CF_SKIP_LIFE,      /* a C type whose instances end something when they die (life.c) */
     CF_SKIP_NAME,      /* cf_policy_is_special_name */
     CF_SKIP_REQUESTED, /* freeze(skip=...) */
     CF_N_DECISIONS
@@ -58,6 +60,7 @@ typedef enum {
 typedef enum {
     CF_SIZE_FIXED = 0, /* tp_basicsize */
     CF_SIZE_VAR,       /* + |ob_size| * tp_itemsize */
+    CF_SIZE_SAID,      /* the same, but whether ob_size is a length is not known */
     CF_SIZE_STR,
     CF_SIZE_INT,
     CF_SIZE_LIST,
@@ -94,9 +97,10 @@ typedef struct {
 } cf_typeinfo;
 
 /* Decide about TYPE. SKIP is a NULL-terminated array of types that the caller
- * does not want, subclasses included, or NULL. Cannot fail, runs no Python
+ * does not want, subclasses included, or NULL. OWN is where the interpreter's code lies. Cannot fail, runs no Python
  * code, allocates nothing. */
-void cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *skip);
+void cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *skip,
+                        const cf_own_code *own);
 
 /* The decision on one object of a type with check_object. Likewise. */
 cf_decision cf_policy_object(const cf_typeinfo *info, PyObject *op);

@@ -61,6 +61,10 @@ read_ranges(cf_plan *plan)
     cf_maps_begin(&maps, fd, buffer, CF_MAPS_BUFFER);
     int status;
     while ((status = cf_maps_next(&maps, &mapping)) == 1) {
+        if (mapping.executable) {
+            cf_own_code_add(&plan->own_code, mapping.start, mapping.end, mapping.name,
+                            mapping.name_length);
+        }
         if (mapping.writable && add_range(plan, &mapping) < 0) {
             goto done;
         }
@@ -145,7 +149,7 @@ cf_plan_find_type_slowly(cf_plan *plan, PyTypeObject *type, bool *new)
     else if (plan->n_infos < CF_MAX_TYPES - 1) {
         info = &plan->infos[plan->n_infos++];
         plan->type_index[i] = (uint32_t)plan->n_infos;
-        cf_policy_classify(info, type, plan->skip);
+        cf_policy_classify(info, type, plan->skip, &plan->own_code);
     }
     else {
         /* The last entry is for all the types that do not fit. It is decided
@@ -153,7 +157,7 @@ cf_plan_find_type_slowly(cf_plan *plan, PyTypeObject *type, bool *new)
         info = &plan->infos[CF_MAX_TYPES - 1];
         plan->n_infos = CF_MAX_TYPES;
         size_t count = info->count, bytes = info->bytes;
-        cf_policy_classify(info, type, plan->skip);
+        cf_policy_classify(info, type, plan->skip, &plan->own_code);
         info->count = count;
         info->bytes = bytes;
         return info;

@@ -5,6 +5,7 @@
 #include "cpython/compat.h"
 #include "base/objset.h"
 #include "base/pageset.h"
+#include "objects/life.h"
 #include "objects/type_info.h"
 #include "base/stack.h"
 
@@ -54,6 +55,9 @@ typedef struct {
     cf_range *ranges;          /* writable memory, ascending */
     size_t n_ranges;
     size_t ranges_capacity;
+    const cf_range *last_range; /* the one that held a table last; NULL: none yet */
+    cf_own_code own_code;
+    size_t unbelieved;         /* objects that say to be longer than the memory that they lie in */
     size_t n_regions;          /* of 1 MiB, in those ranges, at most */
 } cf_plan;
 
@@ -78,6 +82,18 @@ cf_plan_type_way(cf_plan *plan, PyTypeObject *type)
     return &plan->type_cache[((uintptr_t)type >> 4) % CF_TYPE_CACHE];
 }
 
+/* Is all of [START, END) memory that could be written when the walk began? */
+static inline bool
+cf_plan_is_mapped(cf_plan *plan, uintptr_t start, uintptr_t end)
+{
+    const cf_range *range = plan->last_range;
+    if (range == NULL || start - range->start >= range->end - range->start) {
+        range = cf_range_find(plan->ranges, plan->n_ranges, start);
+        plan->last_range = range;
+    }
+    return range != NULL && end > start && end <= range->end;
+}
+
 /* Remember the pages of an object's table. Tables of neighbours usually lie on
  * the same page: one comparison. */
 static inline void
@@ -88,6 +104,10 @@ cf_plan_add_table(cf_plan *plan, cf_sizing kind, const void *start, size_t size)
     if (size == 0
         || (((plan->last_table_page[kind] ^ first) & plan->page_mask) == 0
             && ((first ^ last) & plan->page_mask) == 0)) {
+        return;
+    }
+    if (!cf_plan_is_mapped(plan, first, last + 1)) {
+        plan->unbelieved++;
         return;
     }
     plan->last_table_page[kind] = last;

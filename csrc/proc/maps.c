@@ -118,6 +118,8 @@ parse(const char *at, const char *end, cf_mapping *mapping)
     mapping->end = (uintptr_t)stop;
     mapping->device = makedev((unsigned)major, (unsigned)minor);
     mapping->area = area_of(shared, mapping->inode, at, end);
+    mapping->name = at;
+    mapping->name_length = (size_t)(end - at);
     mapping->moved = mapping->area == CF_AREA_FILE && begins(at, end, "/memfd:cowfreeze-heap");
     return start <= stop;
 }

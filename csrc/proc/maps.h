@@ -32,6 +32,8 @@ typedef struct {
     bool writable;  /* now; private or shared */
     bool executable;
     bool moved;     /* heap in a memfd: remap.c has put it there */
+    const char *name;   /* not terminated; valid until the next mapping is asked for */
+    size_t name_length;
 } cf_mapping;
 
 /* A position in a maps file. The buffer is the caller's and must hold the

@@ -99,6 +99,7 @@ cdef extern from "freeze/freeze.h":
         size_t bytes
         size_t pages
         size_t unwarmed
+        size_t unbelieved
         size_t records
         size_t *skipped
         size_t tagged_references
@@ -171,6 +172,8 @@ cdef class FreezeCounts:
     def unwarmed(self): return self.c.unwarmed
     @property
     def records(self): return self.c.records
+    @property
+    def unbelieved(self): return self.c.unbelieved
     @property
     def tagged_references(self): return self.c.tagged_references
     @property

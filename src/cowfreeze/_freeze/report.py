@@ -237,6 +237,11 @@ def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
             f"user code, or the value is longer than 1 MiB. Hash them once before freezing if "
             f"workers will."
         )
+    if counts.unbelieved:
+        notes.append(
+            f"{counts.unbelieved:,} objects of extension types say that they are longer than the memory "
+            f"that they lie in: they are frozen, but `bytes` and `pages` count their fixed part only."
+        )
     if counts.records:
         notes.append(
             f"{counts.records:,} numpy structured arrays have object fields: the arrays are frozen, "

@@ -1,0 +1,212 @@
+/* life.c - does anybody notice when an instance of a type dies?
+ *
+ * What is frozen never dies. Of most objects nobody can tell: their deallocation gives memory
+ * and references back. Others end something when they die (an interpreter, a connection), or are
+ * taken apart by their owner without being asked for their count (executors of the JIT). A flag
+ * does not tell one from the other, so they are known by what ends them:
+ *
+ *   class C(B)  class B   cdef class A(object)   <- tp_dealloc of A: what a class of Python
+ *        `---------`------------'                   inherits, looked for along tp_base
+ *
+ *   none of its own               nobody notices
+ *   the interpreter's code, or a  nobody notices, if it is in the list below: these were read. What
+ *   module's of its library       a new version brings is not, until somebody has read it
+ *   other code                    nobody notices, if the type cannot be closed: no close(), no
+ *                                 fileno(), no `with`. Such code cannot take objects out of the collector's
+ *                                 lists but by the public call, which asks whether they are in one.
+ *
+ * Where code lies is told by the process's map (walk_memory.c): the file that holds the code of
+ * list, and what is loaded from lib-dynload.
+ */
+#include "objects/life.h"
+
+#include <string.h>
+
+/* tp_names of C types whose tp_dealloc was read, 3.10 to 3.15. Subclasses of int, str, tuple, list,
+ * dict, bytes, type and BaseException are known by their flags. Left out on purpose: what ends
+ * something (InterpreterID, ChannelID), what others take apart (uop_executor), what holds
+ * somebody's buffer, and what is C code's alone (parsers, windows, databases). */
+static const char *const read_ones[] = {
+    "CArgObject", "NoDefaultType", "NoneType", "NotImplementedType", "PyCapsule",
+    "builtin_function_or_method", "bytearray", "bytearray_iterator", "bytes_iterator",
+    "callable_iterator", "cell", "classmethod", "classmethod_descriptor", "code", "complex",
+    "dict_itemiterator", "dict_items", "dict_keyiterator", "dict_keys",
+    "dict_reverseitemiterator", "dict_reversekeyiterator", "dict_reversevalueiterator",
+    "dict_valueiterator", "dict_values", "ellipsis", "enumerate", "fieldnameiterator",
+    "filter", "float", "formatteriterator", "frozendict", "frozenset", "function",
+    "generic_alias_iterator", "getset_descriptor", "hamt", "hamt_array_node",
+    "hamt_bitmap_node", "hamt_collision_node", "instancemethod", "items", "iterator",
+    "keys", "line_iterator", "list_iterator", "list_reverseiterator", "longrange_iterator",
+    "map", "mappingproxy", "member_descriptor", "memory_iterator", "method",
+    "method-wrapper", "method_descriptor", "module", "odict_iterator", "positions_iterator",
+    "property", "range", "range_iterator", "reversed", "sentinel", "set", "set_iterator",
+    "slice", "staticmethod", "str_ascii_iterator", "str_iterator", "super", "symtable",
+    "tuple_iterator", "values", "wrapper_descriptor", "zip", "Token.MISSING",
+    "_abc._abc_data", "_blake2.blake2b", "_blake2.blake2s", "_bz2.BZ2Compressor",
+    "_bz2.BZ2Decompressor", "_collections._deque_iterator",
+    "_collections._deque_reverse_iterator", "_collections._tuplegetter",
+    "_contextvars.ContextVar", "_csv.Dialect", "_csv.reader", "_csv.writer",
+    "_ctypes.CArgObject", "_ctypes.CField", "_ctypes.CFuncPtr", "_ctypes.CThunkObject",
+    "_ctypes.DictRemover", "_ctypes.StructParam_Type", "_ctypes._CData",
+    "_elementtree._element_iterator", "_hashlib.HASH", "_hashlib.HMAC", "_hmac.HMAC",
+    "_io.IncrementalNewlineDecoder", "_json.Encoder", "_json.Scanner",
+    "_lzma.LZMACompressor", "_lzma.LZMADecompressor", "_md5.md5",
+    "_multibytecodec.MultibyteCodec", "_multibytecodec.MultibyteIncrementalDecoder",
+    "_multibytecodec.MultibyteIncrementalEncoder", "_multibytecodec.MultibyteStreamReader",
+    "_multibytecodec.MultibyteStreamWriter", "_pickle.Pdata", "_pickle.Pickler",
+    "_pickle.PicklerMemoProxy", "_pickle.Unpickler", "_pickle.UnpicklerMemoProxy",
+    "_sha1.sha1", "_sha2.SHA224Type", "_sha2.SHA256Type", "_sha2.SHA384Type",
+    "_sha2.SHA512Type", "_sha256.sha224", "_sha256.sha256", "_sha3.sha3_224",
+    "_sha3.sha3_256", "_sha3.sha3_384", "_sha3.sha3_512", "_sha3.shake_128",
+    "_sha3.shake_256", "_sha512.sha384", "_sha512.sha512", "_sre.SRE_Scanner",
+    "_sre.SRE_Template", "_ssl.Certificate", "_ssl.MemoryBIO", "_ssl.SSLSession",
+    "_struct.Struct", "_struct.unpack_iterator", "_tokenize.TokenizerIter",
+    "_typing._ConstEvaluator", "array.array", "array.arrayiterator", "ast.AST",
+    "collections._deque_iterator", "collections._deque_reverse_iterator",
+    "collections._tuplegetter", "collections.deque", "compression.zstd.ZstdCompressor",
+    "compression.zstd.ZstdDecompressor", "compression.zstd.ZstdDict", "ctypes.CField",
+    "datetime.datetime", "datetime.time", "datetime.timezone", "decimal.Context",
+    "decimal.ContextManager", "decimal.Decimal", "decimal.SignalDictMixin",
+    "functools.KeyWrapper", "functools._PlaceholderType", "functools._lru_cache_wrapper",
+    "functools._lru_list_elem", "functools.partial", "itertools._grouper", "itertools._tee",
+    "itertools._tee_dataobject", "itertools.accumulate", "itertools.batched",
+    "itertools.chain", "itertools.combinations", "itertools.combinations_with_replacement",
+    "itertools.compress", "itertools.count", "itertools.cycle", "itertools.dropwhile",
+    "itertools.filterfalse", "itertools.groupby", "itertools.islice", "itertools.pairwise",
+    "itertools.permutations", "itertools.product", "itertools.repeat", "itertools.starmap",
+    "itertools.takewhile", "itertools.zip_longest", "operator.attrgetter",
+    "operator.itemgetter", "operator.methodcaller", "os.statx_result", "posix.DirEntry",
+    "re.Match", "re.Pattern", "sqlite3.Cache", "sqlite3.Node", "sqlite3.PrepareProtocol",
+    "sqlite3.Row", "string.templatelib.Interpolation", "string.templatelib.Template",
+    "string.templatelib.TemplateIter", "sys.legacy_event_handler", "types.GenericAlias",
+    "types.SimpleNamespace", "types.UnionType", "typing.Generic", "typing.ParamSpec",
+    "typing.ParamSpecArgs", "typing.ParamSpecKwargs", "typing.TypeAliasType",
+    "typing.TypeVar", "typing.TypeVarTuple", "typing.Union",
+    "unicodedata.GraphemeBreakIterator", "unicodedata.Segment", "unicodedata.UCD",
+    "weakref.CallableProxyType", "weakref.ProxyType", "weakref.ReferenceType",
+    "xml.etree.ElementTree.Element", "xml.etree.ElementTree.TreeBuilder",
+    "xml.etree.ElementTree.XMLParser", "zlib.Compress", "zlib.Decompress",
+    "zlib._ZlibDecompressor", "zoneinfo.ZoneInfo",
+};
+
+/* Methods of what wants to be closed. */
+static const char *const closing[] = {
+    "close", "fileno", "__exit__", "__aexit__", "shutdown", "cancel", "throw", "terminate",
+};
+
+static PyObject *closing_names[Py_ARRAY_LENGTH(closing)];
+static destructor class_dealloc; /* of every class made in Python */
+
+int
+cf_life_init(void)
+{
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(closing); i++) {
+        closing_names[i] = PyUnicode_InternFromString(closing[i]);
+        if (closing_names[i] == NULL || PyObject_Hash(closing_names[i]) == -1) {
+            return -1;
+        }
+    }
+    PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(){}", "CowfreezeProbe");
+    if (type == NULL) {
+        return -1;
+    }
+    class_dealloc = ((PyTypeObject *)type)->tp_dealloc;
+    Py_DECREF(type);
+    return 0;
+}
+
+/* -- whose code ---------------------------------------------------------- */
+
+static bool
+contains(const char *name, size_t length, const char *part)
+{
+    size_t n = strlen(part);
+    for (size_t i = 0; i + n <= length; i++) {
+        if (memcmp(name + i, part, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void
+cf_own_code_add(cf_own_code *own, uintptr_t start, uintptr_t end, const char *name, size_t length)
+{
+    uintptr_t interpreter = (uintptr_t)PyList_Type.tp_dealloc;
+    if (own->n < CF_MAX_OWN_CODE
+        && ((interpreter >= start && interpreter < end) || contains(name, length, "/lib-dynload/"))) {
+        own->ranges[own->n] = (cf_range){start, end};
+        own->n++;
+    }
+}
+
+/* -- what ends it -------------------------------------------------------- */
+
+/* The C type whose tp_dealloc ends instances of TYPE; NULL: there is nothing but their memory. */
+static PyTypeObject *
+ended_by(PyTypeObject *type)
+{
+    while (type != NULL && type->tp_dealloc == class_dealloc) {
+        type = type->tp_base;
+    }
+    if (type == NULL || type->tp_dealloc == NULL
+        || type->tp_dealloc == PyBaseObject_Type.tp_dealloc) {
+        return NULL;
+    }
+    while (type->tp_base != NULL && type->tp_base->tp_dealloc == type->tp_dealloc) {
+        type = type->tp_base;
+    }
+    return type;
+}
+
+static bool
+was_read(const PyTypeObject *type)
+{
+    const unsigned long by_flag =
+        Py_TPFLAGS_LONG_SUBCLASS | Py_TPFLAGS_LIST_SUBCLASS | Py_TPFLAGS_TUPLE_SUBCLASS
+        | Py_TPFLAGS_BYTES_SUBCLASS | Py_TPFLAGS_UNICODE_SUBCLASS | Py_TPFLAGS_DICT_SUBCLASS
+        | Py_TPFLAGS_BASE_EXC_SUBCLASS | Py_TPFLAGS_TYPE_SUBCLASS;
+    if (type->tp_flags & by_flag) {
+        return true;
+    }
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(read_ones); i++) {
+        if (strcmp(type->tp_name, read_ones[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+can_be_closed(PyTypeObject *type)
+{
+    PyObject *names = cf_type_dict(type);
+    for (size_t i = 0; names != NULL && i < Py_ARRAY_LENGTH(closing); i++) {
+        if (PyDict_GetItemWithError(names, closing_names[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+cf_dies_unseen(PyTypeObject *type, const cf_own_code *own)
+{
+    type = ended_by(type);
+    if (type == NULL) {
+        return true;
+    }
+    if (cf_range_find(own->ranges, own->n, (uintptr_t)type->tp_dealloc) != NULL) {
+        return was_read(type);
+    }
+    for (; type != NULL && type != &PyBaseObject_Type; type = type->tp_base) {
+        if (ended_by(type) == type
+            && cf_range_find(own->ranges, own->n, (uintptr_t)type->tp_dealloc) != NULL) {
+            return was_read(type);
+        }
+        if (can_be_closed(type)) {
+            return false;
+        }
+    }
+    return true;
+}

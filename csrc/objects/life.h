@@ -1,0 +1,28 @@
+/* life.h - does anybody notice when an instance of a type dies? */
+#ifndef CF_LIFE_H
+#define CF_LIFE_H
+
+#include "base/objset.h"
+#include "cpython/compat.h"
+
+#define CF_MAX_OWN_CODE 128
+
+/* Where the code of the interpreter and of the standard library's modules lies, ascending. */
+typedef struct {
+    cf_range ranges[CF_MAX_OWN_CODE];
+    size_t n;
+} cf_own_code;
+
+/* A mapping [START, END) of executable memory, by rising address, of the file of that NAME (not
+ * terminated): note it down if the code is the interpreter's or its library's. */
+void cf_own_code_add(cf_own_code *own, uintptr_t start, uintptr_t end, const char *name,
+                     size_t length);
+
+/* Does the death of an instance of TYPE do nothing but give memory and references back, as far
+ * as can be known? Then it may be made immortal. Allocates nothing, runs no Python code. */
+bool cf_dies_unseen(PyTypeObject *type, const cf_own_code *own);
+
+/* Once, at import. Returns 0, or -1 with an exception. */
+int cf_life_init(void);
+
+#endif
