@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 LOAD_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean test-faults test-asan analyze fuzz load
+.PHONY: help demo test test-slow test-integrations test-torch test-matrix test-cpython bench bench-django lint clean test-faults test-asan test-allocators analyze fuzz load
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test-slow:  ## only the tests that need minutes or a lot of memory
 test-faults:  ## every n-th call of the C library fails, in every operation (hours)
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) \
 	  && "$$env/bin/python" -X faulthandler -m pytest tests/robust/test_faults.py -m 'slow or not slow' $(PYTEST_ARGS)
+
+test-allocators:  ## glibc's tunables, PYTHONMALLOC, preloaded allocators (installed with apt if root): a table
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get install -y -qq libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 electric-fence >/dev/null; fi
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) \
+	  && RACE_SECONDS=10 "$$env/bin/python" -m pytest -q -s tests/robust/test_allocators.py
 
 test-asan:  ## the tests on builds with UndefinedBehaviorSanitizer and AddressSanitizer
 	@PYTEST_ARGS="$(PYTEST_ARGS)" bash .ci/asan $(PYTHON)

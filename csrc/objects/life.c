@@ -40,7 +40,7 @@ static const char *const read_ones[] = {
     "map", "mappingproxy", "member_descriptor", "memory_iterator", "method",
     "method-wrapper", "method_descriptor", "module", "odict_iterator", "positions_iterator",
     "property", "range", "range_iterator", "reversed", "sentinel", "set", "set_iterator",
-    "slice", "staticmethod", "str_ascii_iterator", "str_iterator", "super", "symtable",
+    "slice", "staticmethod", "str_ascii_iterator", "str_iterator", "super", "symtable entry",
     "tuple_iterator", "values", "wrapper_descriptor", "zip", "Token.MISSING",
     "_abc._abc_data", "_blake2.blake2b", "_blake2.blake2s", "_bz2.BZ2Compressor",
     "_bz2.BZ2Decompressor", "_collections._deque_iterator",
