@@ -187,12 +187,13 @@ def pytest_runtest_makereport(
     outcome = yield
     # Not the names of its fixtures: request.getfixturevalue("cow") adds none. Without that
     # module nothing was measured yet in this session.
-    if call.when == "call" and (
-        "cowfreeze._plugin.marker" in sys.modules or _is_ours(item)
-    ):
+    if "cowfreeze._plugin.marker" in sys.modules or _is_ours(item):
         from cowfreeze._plugin import verdict
 
-        verdict.complete(item, call, outcome.get_result())
+        if call.when == "call":
+            verdict.complete(item, call, outcome.get_result())
+        elif call.when == "teardown":
+            verdict.complete_teardown(item, call, outcome.get_result())
 
 
 def pytest_report_teststatus(

@@ -11,9 +11,13 @@ import pytest
 from cowfreeze._errors import UnsupportedError
 from cowfreeze._plugin import settings as settings_module
 from cowfreeze._plugin.measure import BodyRaised, Job, measure
+from cowfreeze._plugin.outcome import bring
 from cowfreeze._plugin.result import CowResult
 from cowfreeze._plugin.settings import Settings, WrongSetting
 from cowfreeze._workers.fork import fork_workers
+
+# Fixtures whose effect is in a plugin's memory and in no report.
+_STAY_AWAY = ("benchmark", "record_testsuite_property", "record_xml_attribute")
 
 SETTINGS = pytest.StashKey[Settings]()
 BODY = pytest.StashKey["tuple[BaseException | None, dict[str, Any] | None]"]()
@@ -59,6 +63,12 @@ def check(item: pytest.Item) -> Settings:
             if found.freeze == "data":
                 # Data in module globals: the heap holds it.
                 found = settings_module.of_item(item, freeze="heap")
+    for name in _STAY_AWAY:
+        if name in item.fixturenames:
+            raise WrongSetting(
+                f"stands on a test that asks for the fixture {name}, whose work would stay in the workers: "
+                "take it out, or measure with cow.run(func)"
+            )
     for name in found.preload or ():
         if not _is_fixture(item, name):
             raise WrongSetting(
@@ -133,16 +143,14 @@ def record(job: Job, judged: bool) -> Measured:
     """
     __tracebackhide__ = True
     try:
-        result, sections = measure(job)
+        result, tolds = measure(job)
     except BodyRaised as raised:
-        for title, text in raised.told.sections:
-            job.item.add_report_section("call", title, text)
+        bring(job.item, raised.tolds)
         job.item.stash[BODY] = (raised.error, raised.told.report)
         raise raised.error from None
     except UnsupportedError as error:
         raise _skip(str(error)) from None
-    for title, text in sections:
-        job.item.add_report_section("call", title, text)
+    bring(job.item, tolds)
     if result.unknown is not None:
         why = _why_unmeasurable(job.item.config)
         if why is not None:

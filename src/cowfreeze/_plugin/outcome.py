@@ -8,12 +8,15 @@ that is after measuring.
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
+from cowfreeze._plugin.harvest import Harvest
 from cowfreeze._workers.processes import error_text
 
 _Section = tuple[str, str]
@@ -26,9 +29,13 @@ class Told(NamedTuple):
         where: "worker 0", "warm-up", "preload".
         value: what the body returned, pickled; None when it raised.
         lost: why the value could not be pickled.
-        error: what it raised, pickled.
+        error: what it raised, or what else makes the call fail, pickled.
         report: pytest's own report of the error, serialized by pytest's hook.
-        sections: (name, text) of what was captured in that process.
+        late: what its teardown raised: (pickled error, serialized report).
+        reports: of subtests, pickled.
+        warnings: (pickled, file, line).
+        properties, marks: what the body added to the test, pickled.
+        sections: (name, text) of what was captured in that process, or added to the report there.
     """
 
     where: str
@@ -36,52 +43,85 @@ class Told(NamedTuple):
     lost: str | None
     error: bytes | None
     report: dict[str, Any] | None
+    late: list[tuple[bytes, dict[str, Any] | None]]
+    reports: list[bytes]
+    warnings: list[tuple[bytes, str, int]]
+    properties: list[bytes]
+    marks: list[bytes]
     sections: list[_Section]
+
+    @property
+    def failed(self) -> bool:
+        """Whether pytest would call it anything but passed."""
+        return self.error is not None or bool(self.late)
 
 
 class Ending:
     """How a body ended; turns into a Told on its way through a pipe."""
 
-    __slots__ = ("error", "item", "keep", "value", "where")
+    __slots__ = ("error", "harvest", "keep", "value", "where")
 
     def __init__(
         self,
-        item: pytest.Item,
+        harvest: Harvest,
         where: str | int,
         value: Any = None,
         error: BaseException | None = None,
         keep: bool = True,
     ) -> None:
-        self.item = item
+        self.harvest = harvest
         self.where = where  # a worker's index; its text is made later
         self.value = value
         self.error = error
         self.keep = keep
 
     def __reduce__(self) -> tuple[type[Told], tuple[Any, ...]]:
-        where = f"worker {self.where}" if isinstance(self.where, int) else self.where
+        return Told, tuple(self.tell())
+
+    def tell(self) -> Told:
+        """Let pytest say what there is to say, in this process."""
+        in_worker = isinstance(self.where, int)
+        where = f"worker {self.where}" if in_worker else str(self.where)
+        item = self.harvest.item
+        sections = _captured(item, where)
+        found = self.harvest.end(None if self.keep else self.value, self.error, in_worker)
         value = error = lost = report = None
-        if self.error is not None:
-            error = _dump_error(self.error)
-            with contextlib.suppress(Exception):
-                report = _report(self.item, self.error)
+        if found["error"] is not None:
+            error = _dump_error(found["error"])
+            report = _serialized(item, found["report"])
         else:
             try:
                 value = pickle.dumps(self.value if self.keep else None, pickle.HIGHEST_PROTOCOL)
-            except Exception as problem:
+            except BaseException as problem:
                 lost = (
                     f"{where} returned a {type(self.value).__name__} that cannot be pickled: "
                     f"{error_text(problem)}. Return plain data, or None"
                 )
-        return Told, (where, value, lost, error, report, _captured(self.item, where))
+        return Told(
+            where,
+            value,
+            lost,
+            error,
+            report,
+            dump_late(item, found["late"]),
+            [_dump_report(item, entry) for entry in found["reports"]],
+            [(_dump_error(w.message, str(w.message)), w.filename, w.lineno) for w in found["warnings"]],
+            [_dump_property(*entry) for entry in found["properties"]],
+            [data for data in map(_dump_mark, found["marks"]) if data is not None],
+            sections + [(f"{name} ({where})", text) for name, text in found["sections"]],
+        )
 
 
-def attempt(item: pytest.Item, where: str, work: Callable[[], Any]) -> tuple[Any, Ending | None]:
-    """WORK's value, or the Ending with what it raised."""
+def attempt(harvest: Harvest, where: str, work: Callable[[], Any], keep: bool = True) -> tuple[Any, Told]:
+    """WORK's value, and what pytest says of it; not KEEP: WORK is a test's own function."""
+    value = error = None
+    harvest.begin()
     try:
-        return work(), None
-    except BaseException as error:
-        return None, Ending(item, where, error=error)
+        value = work()
+    except BaseException as raised:
+        error = raised
+    told = Ending(harvest, where, None if keep else value, error, keep).tell()
+    return value, told._replace(value=None, lost=None)
 
 
 # pytest says that some of its exceptions live in `builtins`, where pickle cannot find them.
@@ -126,43 +166,150 @@ def _rebuild(kind: type[BaseException], text: str) -> BaseException:
     return error
 
 
-def _dump_error(error: BaseException) -> bytes:
+def _dump_error(error: BaseException, text: str | None = None) -> bytes:
     """The exception itself where that works, else one of the nearest class that has a name
-    in a module: a class that the test defines locally has none, its base does."""
+    in a module: a class that the test defines locally has none, its base does. TEXT is what that
+    one says."""
+    text = error_text(error) if text is None else text
+    if isinstance(error, pytest.FixtureLookupError):  # pytest wants to ask it for the request
+        error = pytest.fail.Exception(text, pytrace=False)
     if type(error) in _OUTCOMES:
         told = _Outcome(_OUTCOMES.index(type(error)), str(getattr(error, "msg", error)))
         return pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(BaseException):
         data = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
-        if type(pickle.loads(data)) is type(error):
+        again = pickle.loads(data)
+        if type(again) is type(error) and error_text(again):
             return data
     for kind in type(error).__mro__:
+        with contextlib.suppress(BaseException):
+            data = pickle.dumps(_Rebuilt(kind, text), pickle.HIGHEST_PROTOCOL)
+            if error_text(pickle.loads(data)):
+                return data
+    return pickle.dumps(_Rebuilt(Exception, text))
+
+
+def _dump_report(item: pytest.Item, report: Any) -> bytes:
+    """A subtest's. pytest's hook for this changes it: its arguments are shown by their repr twice."""
+    with contextlib.suppress(BaseException):
+        data = pickle.dumps(report, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(data)
+        return data
+    data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
+    return pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
+
+
+def _dump_property(name: str, value: object) -> bytes:
+    with contextlib.suppress(BaseException):
+        return pickle.dumps((name, value), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((name, repr(value)), pickle.HIGHEST_PROTOCOL)
+
+
+def _dump_mark(mark: pytest.Mark) -> bytes | None:
+    """None: it has arguments that cannot be pickled, and says nothing in another process."""
+    with contextlib.suppress(BaseException):
+        return pickle.dumps((mark.name, mark.args, mark.kwargs), pickle.HIGHEST_PROTOCOL)
+    return None
+
+
+def dump_late(item: pytest.Item, late: list[BaseException]) -> list[tuple[bytes, dict[str, Any] | None]]:
+    """What the teardown of a body raised, as a Told has it."""
+    told = []
+    for error in late:
+        report: Any = None
         with contextlib.suppress(Exception):
-            data = pickle.dumps(_Rebuilt(kind, error_text(error)), pickle.HIGHEST_PROTOCOL)
-            pickle.loads(data)
-            return data
-    return pickle.dumps(_Rebuilt(Exception, error_text(error)))
+            report = pytest.TestReport.from_item_and_call(item, _call_that_raised(error, "teardown"))
+        told.append((_dump_error(error), _serialized(item, report)))
+    return told
 
 
-def load_error(told: Told) -> BaseException:
-    assert told.error is not None
-    error: BaseException = pickle.loads(told.error)
-    return error
+def load_error(data: bytes) -> BaseException:
+    """What _dump_error() made. It has been loaded in the process that made it, but may fail here."""
+    try:
+        error = pickle.loads(data)
+    except BaseException as problem:
+        return RuntimeError(f"an exception that cannot be rebuilt here: {error_text(problem)}")
+    if isinstance(error, BaseException):
+        return error
+    return RuntimeError(f"an exception that came back as a {type(error).__name__}")
 
 
-def _report(item: pytest.Item, error: BaseException) -> dict[str, Any]:
-    """What pytest would print, made where the traceback still exists."""
+def load_value(told: Told) -> tuple[Any, str | None]:
+    """What a body returned, and why it cannot be had."""
+    assert told.value is not None
+    try:
+        return pickle.loads(told.value), None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
+        return None, f"{told.where} returned what cannot be unpickled here: {error_text(problem)}. Return plain data"
 
+
+def _call_that_raised(error: BaseException, when: Any) -> pytest.CallInfo[None]:
     def again() -> None:
         raise error
 
-    call = pytest.CallInfo.from_call(again, when="call", reraise=None)
-    report = pytest.TestReport.from_item_and_call(item, call)
+    return pytest.CallInfo.from_call(again, when=when, reraise=None)
+
+
+def _serialized(item: pytest.Item, report: Any) -> dict[str, Any] | None:
+    """REPORT as pytest's hook has it for another process; None: it cannot be had."""
+    if report is None:
+        return None
     report.sections.clear()
     report.user_properties.clear()
-    data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
-    assert isinstance(data, dict)
-    return data
+    with contextlib.suppress(Exception):
+        data = item.config.hook.pytest_report_to_serializable(config=item.config, report=report)
+        pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
+        if isinstance(data, dict):
+            return data
+    return None
+
+
+# --- in the session's process -------------------------------------------------------
+
+LATE = pytest.StashKey["list[tuple[BaseException, dict[str, Any] | None]]"]()
+
+
+def spokesman(tolds: list[Told]) -> Told | None:
+    """Whose words are the test's: the first body that failed, else the first worker's."""
+    failed = [told for told in tolds if told.failed]
+    workers = [told for told in tolds if told.where.startswith("worker ")]
+    return next(iter(failed + workers + tolds), None)
+
+
+def bring(item: pytest.Item, tolds: list[Told]) -> None:
+    """Tell pytest what bodies told in other processes, as if one of them had run here."""
+    chosen = spokesman(tolds)
+    if chosen is None:
+        return
+    for told in tolds:
+        for title, text in told.sections:
+            item.add_report_section("call", title, text)
+    said: set[tuple[type, str, int]] = set()
+    for told in (chosen, *tolds):
+        heard = [(load_error(data), file, line) for data, file, line in told.warnings]
+        new = {(type(warning), file, line) for warning, file, line in heard} - said
+        for warning, file, line in heard:
+            if isinstance(warning, Warning) and (type(warning), file, line) in new:
+                # The session records it; whether it is an error was decided where it was raised.
+                warnings.showwarning(warning, type(warning), file, line)
+        said |= new
+    item.user_properties += map(pickle.loads, chosen.properties)
+    for name, arguments, keywords in map(pickle.loads, chosen.marks):
+        item.add_marker(getattr(pytest.mark, name)(*arguments, **keywords))
+    for report in map(pickle.loads, chosen.reports):
+        if isinstance(report, dict):
+            report = item.config.hook.pytest_report_from_serializable(config=item.config, data=report)
+        item.ihook.pytest_runtest_logreport(report=report)
+    late = [(load_error(data), report) for data, report in chosen.late]
+    item.stash[LATE] = late
+    for error, _ in late:
+        item.addfinalizer(functools.partial(_raise, error))
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def longrepr(item: pytest.Item, data: dict[str, Any]) -> Any:

@@ -33,6 +33,14 @@ class Explanation:
         return dataclasses.asdict(self)
 
 
+def warmup_text(pages: int | None) -> str:
+    """What the reader of a green test must know of its warm-up."""
+    return (
+        f"the warm-up wrote {pages:,} pages with frozen objects, which each worker that begins without one copies: "
+        "warm up before the freeze in production too, or measure with warmup=0"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class CowResult:
     """What forked workers copied; a table when printed.
@@ -47,6 +55,9 @@ class CowResult:
         freeze_seconds: how long that took.
         explanation: the causes, or why they are not known.
         notes: what a reader of the figures must know, one sentence each.
+        warmup_frozen: pages with frozen objects that the warm-up wrote, and that a worker without
+            one copies; None when unknown, or when there was none. Asked where the data is frozen,
+            on CPython 3.12 and later.
     """
 
     measured: WorkersResult
@@ -57,6 +68,7 @@ class CowResult:
     freeze_seconds: float | None
     explanation: Explanation
     notes: tuple[str, ...]
+    warmup_frozen: int | None = None
 
     @property
     def workers(self) -> tuple[WorkerReport, ...]:
@@ -160,6 +172,7 @@ class CowResult:
             "faults": self.faults,
             "freeze": self.freeze,
             "warmup": self.warmup,
+            "warmup_frozen": self.warmup_frozen,
             "frozen_objects": self.frozen_objects,
             "frozen_bytes": self.frozen_bytes,
             "freeze_seconds": self.freeze_seconds,
@@ -175,8 +188,10 @@ class CowResult:
             if self.frozen_bytes is not None:
                 frozen += f", {format_size(self.frozen_bytes)}"
         notes = [note for note in self.notes if note not in self.measured.notes]
+        if (self.warmup_frozen or 0) > MAX_FROZEN:
+            notes.insert(0, warmup_text(self.warmup_frozen))
         return (
-            f"{frozen}, warmed up {self.warmup} times",
+            f"{frozen}, warmed up {self.warmup} time{'' if self.warmup == 1 else 's'}",
             self.measured.to_table(),
             *(f"note: {note}" for note in notes),
         )

@@ -11,6 +11,7 @@ import pytest
 
 from cowfreeze._files import check_writable, write_whole
 from cowfreeze._plugin import figures, isolated, marker, settings
+from cowfreeze._plugin.result import warmup_text
 from cowfreeze._plugin.settings import WrongSetting
 from cowfreeze._tables import UNKNOWN, count_cell, size_cell
 
@@ -171,9 +172,12 @@ class Session:
                     measured["verdict"],
                 )
             )
+            if (measured["warmup_frozen"] or 0) > settings.MAX_FROZEN:
+                rows.append((f"  note: {warmup_text(measured['warmup_frozen'])}", *[""] * 7))
             if self._form == "full":
                 rows += self._worker_rows(measured)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        # A note's line has no cells, and must not widen the column of the names.
+        widths = [max(len(row[column]) for row in rows if any(row[1:])) for column in range(len(rows[0]))]
         lines = []
         for row in rows:
             first, *others = row

@@ -8,7 +8,8 @@ import pytest
 
 from cowfreeze._plugin import figures
 from cowfreeze._plugin.marker import BODY, MEASURED, Measured
-from cowfreeze._plugin.outcome import longrepr
+from cowfreeze._plugin.harvest import IN_BODY
+from cowfreeze._plugin.outcome import LATE, longrepr
 from cowfreeze._workers.report import PagesCopied
 
 COPIED = "copied"  # over a limit, or above the saved figures
@@ -21,6 +22,8 @@ PROPERTIES = pytest.StashKey["list[tuple[str, object]]"]()  # of the attempt bef
 
 def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Put figures, sections and verdict into the report of the test's call."""
+    if IN_BODY in item.stash:
+        return  # of a subtest, in another process: nothing is measured in there
     found = item.stash.get(MEASURED, [])
     error, body = item.stash.get(BODY, (None, None))
     # Plugins that repeat tests use the same item again.
@@ -64,6 +67,15 @@ def complete(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         owner.user_properties[:] = kept + properties
     item.stash[PROPERTIES] = properties
     report.cow = [_plain(measured, verdict) for measured in found]  # type: ignore[attr-defined]
+
+
+def complete_teardown(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Where a finalizer of a body failed in another process, show it as it was there."""
+    raised = call.excinfo.value if call.excinfo is not None else None
+    for error, body in item.stash.get(LATE, []):
+        if raised is error and body is not None:
+            report.longrepr = longrepr(item, body)
+    item.stash[LATE] = []
 
 
 def _verdict(item: pytest.Item, found: list[Measured]) -> str:

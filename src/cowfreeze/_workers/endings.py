@@ -142,7 +142,9 @@ def _told_ending(state: State, worker: Worker) -> Ending:
         return ending
     try:
         value = pickle.loads(worker.messages[VALUE])
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a class does when it is rebuilt, SystemExit too
         if ending.outcome == report.RETURNED:
             return Ending(
                 report.RESULT_LOST,
