@@ -160,6 +160,20 @@ def test_isolated(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
     assert verdicts["test_fresh[c::d[e]]"] == "shared"
 
 
+def test_warnings_and_finalizers_of_an_isolated_body(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        "import warnings",
+        "@pytest.mark.cow(isolated=True)\n"
+        "def test_it(data, request):\n"
+        "    warnings.warn('from an isolated body')\n"
+        "    request.addfinalizer(lambda: 1 / 0)\n",
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=1, errors=1, warnings=1)
+    result.stdout.fnmatch_lines_random(["*UserWarning: from an isolated body*", "E*ZeroDivisionError*"])
+
+
 def test_isolated_between_packages(pytester: pytest.Pytester) -> None:
     """The next test finds the fixtures' scopes as if the isolated one had run here."""
     for name in ("one", "two"):

@@ -310,6 +310,39 @@ def test_another_plugin_that_runs_the_body_is_noticed(pytester: pytest.Pytester)
     result.stdout.fnmatch_lines(["*the marker cow was not obeyed*"])
 
 
+FIRST = """
+@pytest.mark.cow({})
+def test_first(data):
+    for values in data.values():
+        values[2]["n"] = 1
+"""
+
+
+@needs_immortal
+def test_a_warm_up_that_writes_is_told(pytester: pytest.Pytester) -> None:
+    """The same value again is no write: 8,000 first writes pass, and the table says so."""
+    project(pytester, FIRST.format(""), READS)
+    result = run(pytester, "--cow")
+    result.assert_outcomes(passed=2)
+    notes = [line for line in result.outlines if "note: the warm-up wrote" in line]
+    assert len(notes) == 1 and "measure with warmup=0" in notes[0], result.outlines
+    assert int(notes[0].split("wrote ")[1].split()[0].replace(",", "")) > 100
+    project(pytester, FIRST.format("warmup=0"))
+    run(pytester).assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("name", ["benchmark", "record_testsuite_property", "record_xml_attribute"])
+def test_what_would_stay_in_a_worker_is_refused(pytester: pytest.Pytester, name: str) -> None:
+    project(
+        pytester,
+        "@pytest.fixture\ndef benchmark(): ...\n",
+        f"@pytest.mark.cow\ndef test_it({name}): ...\n",
+    )
+    result = run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*asks for the fixture {name}, whose work would stay*"])
+
+
 def test_the_session_is_not_frozen(pytester: pytest.Pytester) -> None:
     before = _core.frozen_pages()
     project(pytester, LIGHT, "def test_run(cow):\n    cow.run(read, preload='data')\n")

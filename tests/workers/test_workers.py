@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import socket
@@ -147,6 +148,31 @@ def test_a_result_that_cannot_be_pickled_keeps_the_figures() -> None:
     assert worker.outcome == "result lost" and worker.failed
     assert "cannot be pickled" in worker.status and "Return plain data" in worker.status
     assert worker.copied_pages is not None and worker.pss is not None
+
+
+class Exits:
+    """Ends whoever unpickles it."""
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise_named, (self.error,)
+
+
+def _raise_named(error: str) -> None:
+    raise getattr(builtins, error)("on the way back")
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "GeneratorExit", "BaseException", "MemoryError"])
+def test_a_result_whose_unpickling_raises_ends_nobody(error: str) -> None:
+    worker = one(lambda index: Exits(error))
+    assert worker.outcome == "result lost" and error in worker.status
+    worker = one(lambda index: raise_it(ExitsToo(error)))
+    assert worker.outcome == "raised" and worker.error is None and "ExitsToo" in worker.status
+
+
+class ExitsToo(Exits, Exception): ...
 
 
 def test_a_result_that_cannot_be_unpickled() -> None:

@@ -3,7 +3,8 @@
     settings   what marker, options and ini keys say; wrong values are named here
     zygote     a forked child that does something and hands a value up
     measure    in it: preload, warm up, freeze, fork workers, collect
-    outcome    what a body did in another process, and raising it again here
+    harvest    what pytest would have reported from a body, gathered where it ran
+    outcome    that as plain data, and telling it to pytest again here
     result     CowResult: the figures of one measurement
     causes     the way to WorkersResult.explain, where it exists
     marker     a test with @pytest.mark.cow

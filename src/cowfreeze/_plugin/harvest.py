@@ -25,7 +25,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -36,15 +36,6 @@ _AT_THE_END = ("threadexception", "unraisableexception")
 _SKIPPING = "skipping"
 
 IN_BODY = pytest.StashKey[bool]()  # this is a zygote, or a worker
-
-
-class Warned(NamedTuple):
-    """A warning, as warnings.showwarning() takes it."""
-
-    message: Warning
-    category: type[Warning]
-    filename: str
-    lineno: int
 
 
 class Harvest:
@@ -110,7 +101,7 @@ class Harvest:
             "report": report,
             "late": late,
             "reports": list(self.reports),
-            "warnings": [Warned(w.message, w.category, w.filename, w.lineno) for w in warned],
+            "warnings": warned,
             "sections": [(name, text) for when, name, text in item._report_sections[self._sections :] if when == "call"],
             "properties": item.user_properties[self._properties :],
             "marks": item.own_markers[self._marks :],

@@ -15,14 +15,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from typing import IO, Any
 
 import pytest
 
 from cowfreeze._plugin.marker import SETTINGS
+from cowfreeze._plugin.outcome import dump_warning, show_warnings
 from cowfreeze._workers.processes import signal_name
 
 REPORTS = "COWFREEZE_PYTEST_REPORTS"
+_WARNING = "warning"  # the key of a line that is no report
 INNER = pytest.StashKey[bool]()  # this is the inner pytest
 # Characters of the inner pytest's output in a failure; faulthandler's lists of C frames and
 # extension modules are long.
@@ -40,6 +43,12 @@ class Sender:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
         print(json.dumps(data, default=str), file=self._file, flush=True)
+
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str) -> None:
+        """Those of collecting the session has itself."""
+        if when == "runtest":
+            warning = dump_warning(warning_message)
+            print(json.dumps({_WARNING: warning}), file=self._file, flush=True)
 
 
 def run_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -71,7 +80,9 @@ def _reports(item: pytest.Item) -> list[pytest.TestReport]:
     """What the inner pytest reports, and a failure when it ended before the test's body."""
     status, lines, output = _run_inner(item)
     # A process that is killed may leave half a line.
-    kept = [_load(item, line) for line in lines if line.endswith("\n")]
+    told = [json.loads(line) for line in lines if line.endswith("\n")]
+    show_warnings([data[_WARNING] for data in told if _WARNING in data])
+    kept = [_load(item, data) for data in told if _WARNING not in data]
     called = any(r.when == "call" or (r.when == "setup" and not r.passed) for r in kept)
     if not called:
         how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
@@ -91,8 +102,7 @@ def _reports(item: pytest.Item) -> list[pytest.TestReport]:
     return kept
 
 
-def _load(item: pytest.Item, line: str) -> pytest.TestReport:
-    data: dict[str, Any] = json.loads(line)
+def _load(item: pytest.Item, data: dict[str, Any]) -> pytest.TestReport:
     for key in ("user_properties", "sections"):  # JSON has no tuples
         data[key] = [tuple(entry) for entry in data.get(key, ())]
     data["location"] = item.location

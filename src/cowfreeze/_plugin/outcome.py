@@ -12,7 +12,7 @@ import functools
 import pickle
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -271,6 +271,24 @@ def _serialized(item: pytest.Item, report: Any) -> dict[str, Any] | None:
 LATE = pytest.StashKey["list[tuple[BaseException, dict[str, Any] | None]]"]()
 
 
+def dump_warning(warning: warnings.WarningMessage) -> list[Any]:
+    """A recorded warning as JSON has it."""
+    data = _dump_error(cast(Warning, warning.message), str(warning.message))
+    return [data.hex(), warning.filename, warning.lineno]
+
+
+def show_warnings(dumped: list[list[Any]]) -> None:
+    """Record here what dump_warning() made in another process."""
+    for data, file, line in dumped:
+        _show(load_error(bytes.fromhex(data)), file, line)
+
+
+def _show(warning: BaseException, file: str, line: int) -> None:
+    # The session records it; whether it is an error was decided where it was raised.
+    if isinstance(warning, Warning):
+        warnings.showwarning(warning, type(warning), file, line)
+
+
 def spokesman(tolds: list[Told]) -> Told | None:
     """Whose words are the test's: the first body that failed, else the first worker's."""
     failed = [told for told in tolds if told.failed]
@@ -291,9 +309,8 @@ def bring(item: pytest.Item, tolds: list[Told]) -> None:
         heard = [(load_error(data), file, line) for data, file, line in told.warnings]
         new = {(type(warning), file, line) for warning, file, line in heard} - said
         for warning, file, line in heard:
-            if isinstance(warning, Warning) and (type(warning), file, line) in new:
-                # The session records it; whether it is an error was decided where it was raised.
-                warnings.showwarning(warning, type(warning), file, line)
+            if (type(warning), file, line) in new:
+                _show(warning, file, line)
         said |= new
     item.user_properties += map(pickle.loads, chosen.properties)
     for name, arguments, keywords in map(pickle.loads, chosen.marks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from cowfreeze._plugin.settings import MAX_COPIED, MAX_FROZEN
+from cowfreeze._plugin.settings import MAX_COPIED, MAX_FROZEN, MAX_FROZEN_BY_WARMUP
 from cowfreeze._sizes import check_count, format_size, parse_size
 from cowfreeze._tables import Table, group, render
 from cowfreeze._workers.report import PagesCopied, WorkerReport, WorkersResult
@@ -188,7 +188,7 @@ class CowResult:
             if self.frozen_bytes is not None:
                 frozen += f", {format_size(self.frozen_bytes)}"
         notes = [note for note in self.notes if note not in self.measured.notes]
-        if (self.warmup_frozen or 0) > MAX_FROZEN:
+        if (self.warmup_frozen or 0) > MAX_FROZEN_BY_WARMUP:
             notes.insert(0, warmup_text(self.warmup_frozen))
         return (
             f"{frozen}, warmed up {self.warmup} time{'' if self.warmup == 1 else 's'}",

@@ -172,7 +172,7 @@ class Session:
                     measured["verdict"],
                 )
             )
-            if (measured["warmup_frozen"] or 0) > settings.MAX_FROZEN:
+            if (measured["warmup_frozen"] or 0) > settings.MAX_FROZEN_BY_WARMUP:
                 rows.append((f"  note: {warmup_text(measured['warmup_frozen'])}", *[""] * 7))
             if self._form == "full":
                 rows += self._worker_rows(measured)

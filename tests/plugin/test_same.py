@@ -14,8 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import _plugin_support  # noqa: F401  # all modules of the plugin
 import pytest
+from helpers import plugin  # noqa: F401  # all modules of the plugin
 
 pytest_plugins = ["pytester"]
 
