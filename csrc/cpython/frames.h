@@ -54,6 +54,7 @@ typedef struct cf_frame {
  * the eval loop and its slots are not all initialised. */
 #  define CF_FRAME_OF_THREAD 0
 #  define CF_FRAME_OF_GENERATOR 1
+#  define CF_FRAME_OF_FRAME_OBJECT 2 /* of a function that has returned */
 #  define CF_FRAME_OF_INTERPRETER 3
 
 static inline cf_frame *

@@ -20,12 +20,18 @@
  *   I4  what is marked is untracked, so that neither a collection nor a dying
  *       neighbour in the collector's list writes its header. What must be found
  *       again is remembered (running_code.c).
+ *   I5  no reference on a stack that may be used again counts a frozen object
+ *       (3.14 and later: running_code.c).
+ *   I6  the collector is not running, and there is no other interpreter: nothing is on
+ *       lists or in frames that cannot be seen from here.
  */
 #include "freeze/freeze.h"
 
 #include "allocators/seal_malloc.h"
 #include "freeze/shared_keys.h"
+#include "base/invariants.h"
 #include "cpython/layout.h"
+#include "cpython/live_frames.h"
 #include "freeze/running_code.h"
 #include "base/mem.h"
 #include "freeze/relocate_code.h"
@@ -40,6 +46,8 @@ static PyObject *gc_freeze_function;
 static PyObject *gc_unfreeze_function;
 static PyObject *gc_get_freeze_count_function;
 static PyObject *gc_get_objects_function;
+static PyObject *gc_collect_function;
+static PyObject *gc_get_stats_function;
 
 static double
 now(void)
@@ -60,12 +68,23 @@ cf_init(void)
     gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
     gc_get_freeze_count_function = PyObject_GetAttrString(gc, "get_freeze_count");
     gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
+    gc_collect_function = PyObject_GetAttrString(gc, "collect");
+    gc_get_stats_function = PyObject_GetAttrString(gc, "get_stats");
     Py_DECREF(gc);
     if (gc_freeze_function == NULL || gc_unfreeze_function == NULL
-        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL) {
+        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL
+        || gc_collect_function == NULL || gc_get_stats_function == NULL) {
         return -1;
     }
+    cf_live_frames_init();
     return cf_layout_init() < 0 || cf_life_init() < 0 ? -1 : cf_keys_init();
+}
+
+bool
+cf_other_interpreters(void)
+{
+    /* New ones are put in front of the list, and the main one is never taken out. */
+    return PyInterpreterState_Head() != PyInterpreterState_Main();
 }
 
 size_t
@@ -94,6 +113,36 @@ call(PyObject *function)
     PyObject *result = PyObject_CallNoArgs(function);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+/* How many collections of GENERATION there have been, or -1 with an exception. */
+static long
+collections_of(int generation)
+{
+    PyObject *stats = PyObject_CallNoArgs(gc_get_stats_function); /* list of dicts */
+    PyObject *of_one = stats != NULL ? PyList_GetItem(stats, generation) : NULL;
+    PyObject *number = of_one != NULL ? PyMapping_GetItemString(of_one, "collections") : NULL;
+    long n = number != NULL ? PyLong_AsLong(number) : -1;
+    Py_XDECREF(number);
+    Py_XDECREF(stats);
+    return n;
+}
+
+/* I6: is a collection running? Only then none can be made, not even of what is new. Then the freeze
+ * is called by a finalizer, or by a callback of a weak reference or of gc.callbacks. Objects are on the
+ * collector's own lists, where neither the walk nor live_frames.c meets them, and what is
+ * untracked there loses its callback. Returns 1 or 0, or -1 with an exception. */
+static int
+collector_runs(void)
+{
+    long before = collections_of(0);
+    PyObject *result = before < 0 ? NULL : PyObject_CallFunction(gc_collect_function, "i", 0);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    long after = collections_of(0);
+    return after < 0 ? -1 : after == before;
 }
 
 /* A full collection, so that garbage is not made immortal and free lists are
@@ -283,8 +332,19 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
          * would also take all version tags away. */
         (void)PyType_ClearCache();
     }
-    if (request->collect) {
+    int running = collector_runs();
+    if (running < 0) {
+        goto done;
+    }
+    if (request->collect && !running) {
         collect();
+    }
+    outcome->refused = running ? CF_REFUSED_COLLECTOR
+                       : cf_other_interpreters() ? CF_REFUSED_INTERPRETERS
+                                                 : CF_REFUSED_NOT;
+    if (outcome->refused != CF_REFUSED_NOT) {
+        PyErr_SetString(PyExc_RuntimeError, "refused");
+        goto done;
     }
     outcome->seconds_collect = now() - start;
 
@@ -324,6 +384,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         start = now();
         cf_pageset_merge(cf_frozen_pages, pages);
         outcome->tagged_references = cf_live_tag_references();
+        CF_HOLDS("I5", cf_live_counted_references() == 0);
         outcome->patched_constants =
             cf_live_patch_constants(&plan.codes, &outcome->unreadable_codes);
         if (relocate) {

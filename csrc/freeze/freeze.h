@@ -18,6 +18,13 @@ typedef struct {
     bool relocate;           /* move hot code objects together; whole heap only */
 } cf_request;
 
+/* Why a freeze was refused (I6). */
+typedef enum {
+    CF_REFUSED_NOT = 0,
+    CF_REFUSED_COLLECTOR,    /* called while a collection is running */
+    CF_REFUSED_INTERPRETERS, /* there is another interpreter */
+} cf_refusal;
+
 typedef struct {
     PyTypeObject *type;      /* immortal itself once the freeze is done */
     size_t count;
@@ -49,6 +56,7 @@ typedef struct {
     size_t peak_extra_bytes; /* book-keeping that was really used, at its largest */
     bool pools_known;
     bool frames_known;
+    cf_refusal refused;
     bool shared_keys_known;
     bool counters_known;     /* of shared keys */
     double seconds_collect;
@@ -62,7 +70,8 @@ typedef struct {
 /* Once, at import. Returns 0, or -1 with an exception. */
 int cf_init(void);
 
-/* Freeze. Returns 0, or -1 with an exception; then no object was changed (I1).
+/* Freeze. Returns 0, or -1 with an exception; then no object was changed (I1). If it was
+ * refused, that is RuntimeError and outcome->refused says why.
  * Needs the GIL; see the phases in freeze.c. */
 int cf_freeze(const cf_request *request, cf_outcome *outcome);
 
@@ -75,6 +84,9 @@ cf_is_frozen(PyObject *op)
 {
     return cf_header_untouched(op);
 }
+
+/* Is there an interpreter beside the main one? */
+bool cf_other_interpreters(void);
 
 /* Threads of Python that exist beside this one. */
 size_t cf_other_threads(void);

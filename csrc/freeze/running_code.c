@@ -5,14 +5,17 @@
  * 1. References on interpreter stacks (3.14 and later). A stack reference that
  *    was made while its object was mortal says "counted" in its low bits:
  *
- *       frame   [ executable | previous | ... | stackpointer | localsplus[0] [1] [2] ... )
+ *       frame   [ executable | previous | function | ... | localsplus[0] [1] [2] ... )
+ *                   ...                                            ... likewise
  *                                                               |
  *                 xxxx xxxx xxxx xx00  counted: using it writes the object
  *                 xxxx xxxx xxxx xx01  not counted  <- written here, if the object is frozen
  *
  *    Legal: "References to immortal objects always have their tag bit set"
  *    (pycore_stackref.h). The count that the reference held is given up, which
- *    is why freeze stores a count well above the limit.
+ *    is why freeze stores a count well above the limit. One that were forgotten would go
+ *    on counting for ever: each `x = local` adds one, without a check, and after 2^30 of
+ *    them a live object is freed. live_frames.c knows who may hold one.
  *
  * 2. LOAD_CONST_MORTAL (3.14 only). The first execution of LOAD_CONST rewrites
  *    itself by what its constant is then. MORTAL counts up without a check: it
@@ -21,13 +24,13 @@
  *    becomes LOAD_CONST_IMMORTAL.
  *
  * Code objects are not tracked by the collector. They are reached from the
- * functions and generators that are, from the walk, from live frames, and from
+ * functions that are, from the walk, from live frames, and from
  * the functions that earlier freezes untracked without walking their code.
  */
 #include "freeze/running_code.h"
 
 #include "freeze/nested_code.h"
-#include "cpython/frames.h"
+#include "cpython/live_frames.h"
 #include "cpython/layout.h"
 
 /* Functions that a freeze with roots has untracked; for ever, as they live. */
@@ -58,34 +61,48 @@ cf_live_remember(PyObject *function)
 /* -- references on stacks ------------------------------------------------ */
 
 #if CF_HAS_STACKREFS
-static size_t
-tag_frame(cf_frame *frame)
+static bool
+is_counted(uintptr_t reference)
 {
-    size_t tagged = 0;
+    PyObject *op = (PyObject *)reference;
+    /* With a tag it is NULL, not counted already, or a tagged int. */
+    return op != NULL && (reference & CF_REF_TAG_BITS) == 0 && cf_header_untouched(op);
+}
+
+static size_t
+look_at(uintptr_t *reference, bool tag)
+{
+    if (!is_counted(*reference)) {
+        return 0;
+    }
+    *reference |= tag ? CF_REF_UNCOUNTED : 0;
+    return 1;
+}
+
+/* How many references of FRAME to frozen objects are counted. TAG: no longer. */
+static size_t
+counted_in(cf_frame *frame, bool tag)
+{
     if (frame->stackpointer == NULL || frame->owner >= CF_FRAME_OF_INTERPRETER) {
         return 0;
     }
+    size_t n = look_at(&frame->f_executable, tag) + look_at(&frame->f_funcobj, tag);
     for (uintptr_t *slot = frame->localsplus; slot < frame->stackpointer; slot++) {
-        PyObject *op = (PyObject *)(*slot & ~(uintptr_t)CF_REF_TAG_BITS);
-        if (op == NULL || (*slot & CF_REF_TAG_BITS) != 0) {
-            continue; /* NULL, not counted already, or a tagged int */
-        }
-        if (cf_header_untouched(op)) {
-            *slot |= CF_REF_UNCOUNTED;
-            tagged++;
-        }
+        n += look_at(slot, tag);
     }
-    return tagged;
+    return n;
 }
 
-static int
-tag_generator(PyObject *op, void *arg)
+static void
+tag_frame(cf_frame *frame, void *arg)
 {
-    /* A finished one has an empty frame. */
-    if (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op)) {
-        *(size_t *)arg += tag_frame((cf_frame *)((char *)op + cf_layout.generator_frame));
-    }
-    return 1;
+    *(size_t *)arg += counted_in(frame, true);
+}
+
+static void
+count_frame(cf_frame *frame, void *arg)
+{
+    *(size_t *)arg += counted_in(frame, false);
 }
 #endif
 
@@ -94,17 +111,23 @@ cf_live_tag_references(void)
 {
     size_t tagged = 0;
 #if CF_HAS_STACKREFS
-    if (!cf_layout.frames) {
-        return 0;
+    if (cf_layout.frames) {
+        cf_live_frames_visit(tag_frame, &tagged);
     }
-    for (cf_frame *frame = cf_current_frame(PyThreadState_Get()); frame != NULL;
-         frame = frame->previous) {
-        tagged += tag_frame(frame);
-    }
-    /* Never marked and never untracked, so the collector knows all of them. */
-    cf_gc_visit_objects(tag_generator, &tagged);
 #endif
     return tagged;
+}
+
+size_t
+cf_live_counted_references(void)
+{
+    size_t counted = 0;
+#if CF_HAS_STACKREFS
+    if (cf_layout.frames) {
+        cf_live_frames_visit(count_frame, &counted);
+    }
+#endif
+    return counted;
 }
 
 /* -- constants ----------------------------------------------------------- */
@@ -146,40 +169,21 @@ patch_instructions(PyCodeObject *code, void *arg)
 }
 
 static void
-patch_frame(const cf_frame *frame, patching *state)
+patch_frame(cf_frame *frame, void *arg)
 {
     PyObject *code = (PyObject *)(frame->f_executable & ~(uintptr_t)CF_REF_TAG_BITS);
     if (code != NULL && PyCode_Check(code)) {
-        cf_codes_visit((PyCodeObject *)code, patch_instructions, state);
+        cf_codes_visit((PyCodeObject *)code, patch_instructions, arg);
     }
 }
 
 static int
-patch_owner(PyObject *op, void *arg)
+patch_function(PyObject *op, void *arg)
 {
     if (PyFunction_Check(op)) {
         cf_codes_visit((PyCodeObject *)PyFunction_GET_CODE(op), patch_instructions, arg);
     }
-    else if (cf_layout.frames
-             && (PyGen_CheckExact(op) || PyCoro_CheckExact(op) || PyAsyncGen_CheckExact(op))) {
-        patch_frame((cf_frame *)((char *)op + cf_layout.generator_frame), arg);
-    }
     return 1;
-}
-
-static void
-patch_frames(patching *state)
-{
-    if (!cf_layout.frames) {
-        return;
-    }
-    PyThreadState *tstate = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
-    for (; tstate != NULL; tstate = PyThreadState_Next(tstate)) {
-        for (cf_frame *frame = cf_current_frame(tstate); frame != NULL;
-             frame = frame->previous) {
-            patch_frame(frame, state);
-        }
-    }
 }
 #endif
 
@@ -196,10 +200,12 @@ cf_live_patch_constants(const cf_stack *codes, size_t *unreadable)
         patch_instructions((PyCodeObject *)codes->words[i], &state);
     }
     for (size_t i = 0; i < functions.used; i++) {
-        (void)patch_owner((PyObject *)functions.words[i], &state);
+        (void)patch_function((PyObject *)functions.words[i], &state);
     }
-    cf_gc_visit_objects(patch_owner, &state);
-    patch_frames(&state);
+    cf_gc_visit_objects(patch_function, &state);
+    if (cf_layout.frames) {
+        cf_live_frames_visit(patch_frame, &state);
+    }
     *unreadable = state.unreadable;
     return state.patched;
 #else

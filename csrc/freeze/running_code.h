@@ -5,10 +5,13 @@
 #include "cpython/compat.h"
 #include "base/stack.h"
 
-/* 3.14 and later: tag the references that live frames of this thread and all
- * suspended generators hold to frozen objects, so that using them in a worker does not count. Returns how
- * many were tagged. Does nothing on older versions. Cannot fail. */
+/* 3.14 and later: tag the references that frames hold to frozen objects (of all threads, generators
+ * and greenlets: live_frames.h), so that using them in a worker does not count. Returns how many
+ * were tagged. Does nothing on older versions. Cannot fail. */
 size_t cf_live_tag_references(void);
+
+/* I5: how many of them are left; 0 after that. */
+size_t cf_live_counted_references(void);
 
 /* Make room for functions to be remembered. Returns 0, or -1 (out of memory). */
 int cf_live_reserve(void);
@@ -32,8 +35,8 @@ typedef struct {
 extern cf_opcodes cf_opcode;
 
 /* 3.14: let code that ran before the freeze load its now immortal constants
- * without counting them. CODES are the code objects of the walk; functions and
- * generators that the collector tracks and all live frames are looked at too.
+ * without counting them. CODES are the code objects of the walk; functions
+ * that the collector tracks and all live frames are looked at too.
  * Returns how many instructions were rewritten; *UNREADABLE counts code objects
  * that are being traced. Cannot fail. */
 size_t cf_live_patch_constants(const cf_stack *codes, size_t *unreadable);

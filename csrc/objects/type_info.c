@@ -14,7 +14,7 @@
  *     followed to the exporter all the same.
  *   - frames: the interpreter tests their count for 1 and copies the frame if
  *     it is not. Exceptions with a traceback and tracebacks hold frames.
- *   - generators, tasks: resuming writes into them anyway, and immortal ones
+ *   - generators, greenlets, tasks: resuming writes into them anyway, and immortal ones
  *     never run their finally blocks.
  *   - files, sockets, connections: an immortal one is never closed or flushed.
  *   - weak references with a callback to what is not frozen: when that dies in a
@@ -48,6 +48,7 @@ static const named_decision named_decisions[] = {
     {"coroutine_wrapper", CF_SKIP_GENERATOR},
     {"async_generator_asend", CF_SKIP_GENERATOR},
     {"async_generator_athrow", CF_SKIP_GENERATOR},
+    {"greenlet.greenlet", CF_SKIP_GREENLET},
     {"_thread.lock", CF_SKIP_LOCK},
     {"_thread.RLock", CF_SKIP_LOCK},
     {"_multiprocessing.SemLock", CF_SKIP_LOCK},
@@ -78,6 +79,7 @@ static const char *const decision_names[CF_N_DECISIONS] = {
     [CF_SKIP_FRAME] = "frame",
     [CF_SKIP_TRACEBACK] = "traceback",
     [CF_SKIP_GENERATOR] = "generator or coroutine",
+    [CF_SKIP_GREENLET] = "greenlet",
     [CF_SKIP_BUFFER] = "memoryview",
     [CF_SKIP_LOCK] = "lock",
     [CF_SKIP_THREAD] = "thread state",

@@ -26,6 +26,7 @@ typedef enum {
     CF_SKIP_FRAME,
     CF_SKIP_TRACEBACK,
     CF_SKIP_GENERATOR,
+    CF_SKIP_GREENLET,
     CF_SKIP_BUFFER,    /* memoryview and what is behind it: followed, never marked */
     CF_SKIP_LOCK,
     CF_SKIP_THREAD,

@@ -147,11 +147,17 @@ def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
     try:
         report = FreezeReport(counts, whole_heap=False, dry_run=False, sealed=seal)
         _core.freeze_objects((keeper,), counts, report, seal=seal)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not counts.refused:
+            raise
         _core.keep_for_good(keeper)
+        why = {
+            "": "there was no memory to freeze",
+            "collector": "pack() was called while the garbage collector is running, and could not freeze",
+            "interpreters": "pack() was called while there are sub-interpreters, and could not freeze",
+        }[counts.refused]
         notes.append(
-            "there was no memory to freeze what lies outside of packed memory: it is complete, but "
-            "workers that read it copy its pages."
+            f"{why} what lies outside of packed memory: it is complete, but workers that read it copy its pages."
         )
         return 0
     if outside and not _core.HAS_IMMORTAL:

@@ -40,6 +40,15 @@ def why_not() -> str:
     reason = why_not_this_build()
     if reason:
         return reason
+    import _thread
+
+    # Asked before the C extension is imported: where a sub-interpreter is the first to do that, the main one
+    # cannot any more. Before 3.12 the interpreter does not say which it is.
+    if not getattr(_thread, "_is_main_interpreter", lambda: True)():
+        return (
+            "this is a sub-interpreter: what is frozen is shared by all interpreters of the process, so it belongs into "
+            "the main one"
+        )
     try:
         from cowfreeze import _core  # noqa: F401
     except ImportError as error:

@@ -105,8 +105,7 @@ def _held(obj: Any) -> Iterator[Any]:
 def references_in_flight() -> dict[str, Any]:
     """Counted references that frames drop after the freeze, those of another thread too.
 
-    They are dropped without a check on 3.14 and later. The count must not sink to where INCREF
-    writes again.
+    They are dropped without a check on 3.14 and later, if they were not tagged.
     """
     needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")
     obj = mortal(big_str("in flight"))

@@ -253,34 +253,3 @@ def odd_roots() -> dict[str, Any]:
         "is_frozen": [cowfreeze.is_frozen(x) for x in (None, 1, "", int, [], object())],
         "mortal list": is_marked([]),
     }
-
-
-def sub_interpreter() -> str:
-    """A sub-interpreter may not freeze, or even import; it must say so and not crash."""
-    try:
-        import _interpreters as interpreters  # 3.13
-    except ImportError:
-        try:
-            import _xxsubinterpreters as interpreters  # type: ignore[import-not-found,no-redef]
-        except ImportError:
-            from helpers.cases import Skip
-
-            raise Skip("this Python has no module for sub-interpreters") from None
-    source = (
-        "try:\n"
-        "    import cowfreeze\n"
-        "    cowfreeze.freeze([[]])\n"
-        "    answer = 'frozen'\n"
-        "except Exception as error:\n"
-        "    answer = type(error).__name__\n"
-        "import os; os.write(%d, answer.encode())\n"
-    )
-    reading, writing = os.pipe()
-    interpreter = interpreters.create()
-    try:
-        interpreters.run_string(interpreter, source % writing)
-    finally:
-        interpreters.destroy(interpreter)
-    os.close(writing)
-    with open(reading) as stream:
-        return stream.read()

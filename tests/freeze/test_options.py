@@ -169,8 +169,3 @@ def test_odd_roots() -> None:
     assert result["twice"] and all(result["builtins"])
     assert result["is_frozen"] == [IMMORTAL] * 4 + [False, False]
     assert result["mortal list"] is False
-
-
-def test_a_sub_interpreter_is_refused() -> None:
-    answer = run_in_child("freeze.cases_options", "sub_interpreter")
-    assert answer in ("ImportError", "UnsupportedError"), answer

@@ -11,14 +11,39 @@ from cowfreeze._origin import is_forked
 _opcodes_told = False
 
 
+_REFUSALS: dict[str, tuple[type[CowfreezeError], str]] = {
+    "collector": (
+        CowfreezeError,
+        "cowfreeze.freeze() was called while the garbage collector is running, and nothing was frozen: by a "
+        "finalizer (__del__), by the callback of a weak reference, by one of gc.callbacks, or while another "
+        "thread is in one. Objects that the collector has put aside cannot be seen, and callbacks that it has "
+        "still to call would get lost. Call it afterwards.",
+    ),
+    "interpreters": (
+        UnsupportedError,
+        "cowfreeze.freeze() was called while there are sub-interpreters, and nothing was frozen. They may share "
+        "objects with the main one, and what their functions, generators and threads hold cannot be seen from "
+        "here. Freeze before they are made, or after they are closed.",
+    ),
+}
+
+
+def refusal(reason: str) -> CowfreezeError:
+    """The error for what ``FreezeCounts.refused`` says."""
+    kind, text = _REFUSALS[reason]
+    return kind(text)
+
+
 def check_interpreter() -> None:
-    """Raise UnsupportedError in a sub-interpreter."""
+    """Raise UnsupportedError in a sub-interpreter, and where there are such."""
     if not _core.is_main_interpreter():
         raise UnsupportedError(
             "cowfreeze.freeze() was called in a sub-interpreter. Sub-interpreters share immortal "
             "objects with the main one, which this package does not support. Call it in the main "
             "interpreter, before sub-interpreters are made."
         )
+    if _core.other_interpreters():
+        raise refusal("interpreters")
 
 
 def check_threads(threads: str) -> None:
@@ -67,9 +92,14 @@ def check_forked(allow_forked: bool) -> None:
         )
 
 
-def look_at_layouts() -> None:
-    """Let the C core check the layouts of modules that the program has imported by now."""
+def look_at_layouts() -> tuple[str, ...]:
+    """Let the C core check the layouts of modules that the program has imported by now.
+
+    Returns:
+        Notes about what is there and could not be understood.
+    """
     global _opcodes_told
+    notes = []
     if _core.HAS_LOAD_CONST_MORTAL and not _opcodes_told:
         import opcode
 
@@ -99,3 +129,12 @@ def look_at_layouts() -> None:
         array = numpy.array([marker, marker], dtype=object)
         if _core.add_ndarray(array, array[1:], array.dtype, marker):
             _core.add_records(numpy.zeros(1, dtype="O,i4"), numpy.zeros(1, dtype="i8,i4"))
+    greenlet = sys.modules.get("greenlet")
+    if greenlet is not None and hasattr(greenlet, "greenlet") and not _core.set_greenlet(greenlet.greenlet):
+        notes.append(
+            f"the frames of greenlets cannot be read (greenlet {getattr(greenlet, '__version__', 'unknown')}): "
+            f"variables of greenlets that wait now still count the frozen objects that they refer to. After "
+            f"about a billion stores of one of them that object would be freed while it is in use. Freeze before "
+            f"greenlets are started."
+        )
+    return tuple(notes)

@@ -43,6 +43,10 @@ cdef extern from "cpython/layout.h":
     void cf_layout_set_decimal(object decimal)
 
 
+cdef extern from "cpython/live_frames.h":
+    bint cf_live_frames_set_greenlet(object type)
+
+
 cdef extern from "freeze/running_code.h":
     ctypedef struct cf_opcodes:
         bint known
@@ -90,6 +94,9 @@ cdef extern from "freeze/freeze.h":
         bint seal
         bint dry_run
         bint relocate
+    ctypedef enum cf_refusal:
+        CF_REFUSED_COLLECTOR
+        CF_REFUSED_INTERPRETERS
     ctypedef struct cf_type_count:
         PyTypeObject *type
         size_t count
@@ -118,6 +125,7 @@ cdef extern from "freeze/freeze.h":
         size_t peak_extra_bytes
         bint pools_known
         bint frames_known
+        cf_refusal refused
         bint shared_keys_known
         bint counters_known
         double seconds_collect
@@ -129,6 +137,7 @@ cdef extern from "freeze/freeze.h":
     int cf_freeze(const cf_request *request, cf_outcome *outcome) except -1
     void cf_outcome_clear(cf_outcome *outcome)
     bint cf_is_frozen(object op)
+    bint cf_other_interpreters()
     size_t cf_other_threads()
 
 
@@ -206,6 +215,12 @@ cdef class FreezeCounts:
     def pools_known(self): return bool(self.c.pools_known)
     @property
     def frames_known(self): return bool(self.c.frames_known)
+    @property
+    def refused(self):
+        """Why the freeze was refused: "collector", "interpreters" or "" (it was not)."""
+        if self.c.refused == CF_REFUSED_COLLECTOR:
+            return "collector"
+        return "interpreters" if self.c.refused == CF_REFUSED_INTERPRETERS else ""
     @property
     def shared_keys_known(self): return bool(self.c.shared_keys_known)
     @property
@@ -285,6 +300,11 @@ def is_main_interpreter() -> bool:
     return PyInterpreterState_Get() == PyInterpreterState_Main()
 
 
+def other_interpreters() -> bool:
+    """Is there an interpreter beside the main one?"""
+    return cf_other_interpreters()
+
+
 def other_threads() -> int:
     """How many Python thread states exist beside the caller's."""
     return cf_other_threads()
@@ -331,6 +351,11 @@ def set_datetime(datetime, date, time, timedelta, timezone):
 def set_decimal(decimal):
     """Tell the warm phase the type decimal.Decimal."""
     cf_layout_set_decimal(decimal)
+
+
+def set_greenlet(type) -> bool:
+    """Tell where suspended greenlets are found; False: their frames cannot be read."""
+    return cf_live_frames_set_greenlet(type)
 
 
 def set_opcodes(opmap, specialized, caches, families):

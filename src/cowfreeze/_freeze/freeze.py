@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cowfreeze import _core
 from cowfreeze._exit import prepare_exit
-from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts
+from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts, refusal
 from cowfreeze._freeze.move import prepare_move
 from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._freeze.warm_up import warm_up
@@ -40,7 +40,7 @@ def freeze(
 
     With roots, modules, functions, code objects and types are marked, but not walked (one
     instance would otherwise drag the whole program in); a root itself is always opened.
-    Frames, generators, locks, files, sockets, tasks and memoryviews are left as they are and
+    Frames, generators, greenlets, locks, files, sockets, tasks and memoryviews are left as they are and
     counted in the report. A second call handles what is new and writes to nothing that is
     frozen already. If it raises, no object has changed.
 
@@ -87,7 +87,10 @@ def freeze(
             ``hugepages`` is not possible or not safe here (other threads, children that share the
             memory, locked memory, no memfd, no huge pages). What turns up only after objects were
             frozen (too many mappings, no memory half-way) is a note in the report instead.
-        UnsupportedError: called in a sub-interpreter; ``remap`` on 3.10 or 3.11.
+        CowfreezeError: the collector is running (called by a finalizer, or by a callback of a weak
+            reference or of ``gc.callbacks``).
+        UnsupportedError: called in a sub-interpreter, or while there are such; ``remap`` on 3.10 or
+            3.11.
 
     Source: PEP 683 (immortal objects); Include/refcount.h of each version.
     """
@@ -110,7 +113,7 @@ def freeze(
     move, notes = warm_up(warmup, relocate=relocate_code)
     check_threads(threads)
     check_forked(allow_forked)
-    look_at_layouts()
+    notes += look_at_layouts()
     moved = prepare_move(remap, hugepages)
     if not dry_run:
         prepare_exit()
@@ -121,10 +124,15 @@ def freeze(
         huge=hugepages,
     )  # fmt: skip
     # From here on nothing is allocated once objects have been marked.
-    _core.freeze_objects(
-        roots, counts, report, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
-        relocate=move,
-    )  # fmt: skip
+    try:
+        _core.freeze_objects(
+            roots, counts, report, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
+            relocate=move,
+        )  # fmt: skip
+    except RuntimeError:
+        if not counts.refused:
+            raise
+        raise refusal(counts.refused) from None
     if not dry_run:
         _last = {"collect": collect, "gc_freeze": gc_freeze, "seal": seal}
     if moved is not None and not dry_run:
