@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any as _Any
 
     from cowfreeze._clone import clone, iter_clone
-    from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError
+    from cowfreeze._errors import CowfreezeError, CowfreezeWarning, UnsupportedError, ZygoteFailed
     from cowfreeze._exit import fast_exit, fast_exit_guard
     from cowfreeze._explain.causes import Frame, PageCause
     from cowfreeze._explain.explanation import Explanation
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cowfreeze._trap import Trap, TrappedWrite, trap
     from cowfreeze._workers.fork import assert_shared, fork_workers
     from cowfreeze._workers.report import PagesCopied, WorkerFailed, WorkerReport, WorkersResult
+    from cowfreeze._zygote.zygote import Zygote
 
     supported: bool
     unsupported_reason: str
@@ -54,6 +55,8 @@ __all__ = [
     "WorkerFailed",
     "WorkerReport",
     "WorkersResult",
+    "Zygote",
+    "ZygoteFailed",
     "assert_shared",
     "clone",
     "fast_exit",
@@ -76,6 +79,7 @@ _HOMES = {
     "CowfreezeError": "_errors",
     "CowfreezeWarning": "_errors",
     "UnsupportedError": "_errors",
+    "ZygoteFailed": "_errors",
     "fast_exit": "_exit",
     "fast_exit_guard": "_exit",
     "Frame": "_explain.causes",
@@ -96,6 +100,7 @@ _HOMES = {
     "WorkerFailed": "_workers.report",
     "WorkerReport": "_workers.report",
     "WorkersResult": "_workers.report",
+    "Zygote": "_zygote.zygote",
 }
 # What stands in for the C core where there is none; the rest needs none.
 _STAND_INS = frozenset(

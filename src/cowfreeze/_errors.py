@@ -25,5 +25,23 @@ class UnsupportedError(CowfreezeError):
     exit_code = 3
 
 
+class ZygoteFailed(CowfreezeError):
+    """A zygote could not load, has died, or cannot do what was asked of it.
+
+    Attributes:
+        traceback: text of the traceback in the zygote's process, or None.
+        signal: number of the signal that killed it, or None.
+        status: its exit status, or None.
+    """
+
+    def __init__(
+        self, message: str, *, traceback: str | None = None, signal: int | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+        self.signal = signal
+        self.status = status
+
+
 class CowfreezeWarning(RuntimeWarning):
     """Something that works, but most likely not as intended."""

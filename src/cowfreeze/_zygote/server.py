@@ -1,0 +1,351 @@
+"""The process of one generation: a fresh interpreter that loads, freezes, and forks workers on request.
+
+    exec -> spawn.prepare (path, main module) -> load -> warm up, freeze -> "ready" -> fork, fork, ... -> end
+
+It listens on a socket for clients of `multiprocessing.forkserver` and has one connection to its
+parent, `control`, whose other end all workers hold, too. It ends when the parent has retired it (or
+nobody holds that end any more) and its last worker's exit status is passed on.
+
+    control    here -> parent   ("ready", figures) | ("failed", text, traceback, exception)
+               parent -> here   "retire"; the answer is the number of workers that still run
+    listener   a ForkServer's request: descriptors, then on a pipe the pickled process; the answers
+               on a pipe: its id, or minus an errno, and later its exit status
+
+What a request can do wrong must not end the server: a client that vanishes or stalls, a fork that
+fails, too many descriptors.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+from multiprocessing import AuthenticationError, connection, forkserver, reduction, resource_tracker, spawn, util
+from types import FrameType
+from typing import Any, NoReturn
+
+import cowfreeze
+from cowfreeze import _core
+from cowfreeze._errors import CowfreezeError
+from cowfreeze._zygote import worker
+from cowfreeze._zygote.context import PRELOAD
+
+STALLED = 10  # seconds that a client has to hand over its request
+_MODULES: Any = forkserver  # its private names have no types
+
+
+class Server:
+    """What is sent to the fresh interpreter; `spawn` calls its `_bootstrap` there."""
+
+    def __init__(
+        self, known: worker.Here, how: str, relocate_code: bool, work: tuple[Any, ...],
+        listener: socket.socket, control: connection.Connection,
+    ) -> None:  # fmt: skip
+        self._name = known.name
+        self.known = known
+        self.how = how
+        self.relocate_code = relocate_code
+        self.work: Any = work
+        self.listener = listener
+        self.control = control
+        self.prepared: dict[str, Any] = {}
+        self.orphaned = False  # the parent ended without a word
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The load function in a pickle of its own: what fails when it is opened can be told to the parent."""
+        try:
+            work = bytes(reduction.ForkingPickler.dumps(self.work))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"load, its arguments and warmup are pickled for a fresh interpreter, which imports load by its name "
+                f"(no lambda, no function inside a function): {error}"
+            ) from error
+        return {**self.__dict__, "work": work}
+
+    def _bootstrap(self, parent_sentinel: int) -> int:
+        os.close(parent_sentinel)
+        self.prepare_process()
+        try:
+            figures = self.load()
+        except BaseException as error:
+            self.tell_failure(error)
+        self.send(("ready", figures))
+        self.serve()
+        self.end()
+
+    # -- until the parent is told "ready" --
+
+    def prepare_process(self) -> None:
+        """Descriptors are not for programs that workers start; Ctrl-C is the parent's business."""
+        worker.here = self.known
+        self.pid = os.getpid()
+        self.tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+        for descriptor in (self.listener.fileno(), self.control.fileno(), self.tracker):
+            os.set_inheritable(descriptor, False)
+        self.handlers = {
+            number: signal.signal(number, _nothing) for number in (signal.SIGINT, signal.SIGCHLD)
+        }
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        util._close_stdin()  # type: ignore[attr-defined]
+
+    def load(self) -> dict[str, Any]:
+        """Prepare as spawn does, load, freeze. The figures of the report."""
+        spawn.prepare(self.prepared)
+        self.prepared = {}
+        for name in PRELOAD:
+            importlib.import_module(name)
+        load, args, kwargs, warmup = pickle.loads(self.work)
+        self.work = b""
+        start = time.perf_counter()
+        data = load(*args, **kwargs)
+        del args, kwargs
+        loaded = time.perf_counter()
+        self.check_process("load")
+        length = _length(data)
+        packed_bytes, notes = 0, []
+        if self.how == "pack":
+            reports: list[cowfreeze.PackReport] = []
+            data = cowfreeze.pack(data, report=reports.append)
+            packed_bytes = reports[0].bytes
+            notes += reports[0].notes
+        if warmup is not None:
+            # freeze() calls it again to see which code runs; the first call may start threads or fork.
+            warmup(data)
+            self.check_process("warmup")
+        self.known.data = data
+        self.known.address = str(self.listener.getsockname())
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        self.prepare_loop()
+        report = cowfreeze.freeze(
+            warmup=None if warmup is None else lambda: warmup(data),
+            relocate_code=self.relocate_code, threads="allow", allow_forked=True,
+        )  # fmt: skip
+        self.known.loading = False
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        kind = type(data)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return {
+            "name": self.known.name, "generation": self.known.generation, "pid": self.pid, "how": self.how,
+            "data_type": name, "data_length": length,
+            "load_seconds": loaded - start, "freeze_seconds": time.perf_counter() - loaded,
+            "objects": report.objects, "bytes": report.bytes, "pages": report.pages, "packed_bytes": packed_bytes,
+            "notes": (*notes, *report.notes),
+        }  # fmt: skip
+
+    def check_process(self, what: str) -> None:
+        """Is this still the process that it was, with one thread?"""
+        if os.getpid() != self.pid:
+            print(
+                f"cowfreeze: {what} of {self.known.name} forked, and the child returned from it: the child ends here, "
+                f"the zygote goes on. End a forked child by os._exit()",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+            os._exit(1)
+        if _core.other_threads():
+            names = [one.name for one in threading.enumerate() if one is not threading.current_thread()]
+            raise CowfreezeError(
+                f"{what} has left threads running ({', '.join(sorted(names)) or 'made by C code'}). A fork copies only "
+                f"the thread that forks, and what the others hold stays locked for ever. Start threads in workers"
+            )
+
+    def tell_failure(self, error: BaseException) -> NoReturn:
+        if os.getpid() == self.pid:
+            start = error.__traceback__
+            while start is not None and start.tb_frame.f_code.co_filename == __file__:
+                start = start.tb_next
+            text = "".join(traceback.format_exception(type(error), error, start))
+            try:
+                pickled = pickle.dumps(error)
+                pickle.loads(pickled)
+            except Exception:
+                pickled = b""
+            if isinstance(error, SystemExit):
+                line = f"load ended the process by SystemExit({error.code!r})"
+            else:
+                line = "".join(traceback.format_exception_only(type(error), error)).strip()
+            self.send(("failed", line, text, pickled))
+        self.end(1)
+
+    def send(self, message: Any) -> None:
+        try:
+            self.control.send(message)
+        except OSError:
+            pass  # the parent has gone, which the loop will notice
+
+    # -- the loop --
+
+    def prepare_loop(self) -> None:
+        """All that the loop needs is made before the freeze."""
+        self.wakeup, self.wakeup_writer = os.pipe()
+        for descriptor in (self.wakeup, self.wakeup_writer):
+            os.set_blocking(descriptor, False)
+        self.listener.setblocking(False)
+        self.children: dict[int, int] = {}  # process -> where its exit status is written
+        self.retired = False
+        self.poller = select.poll()
+        for descriptor in (self.wakeup, self.listener.fileno(), self.control.fileno()):
+            self.poller.register(descriptor, select.POLLIN)
+
+    def serve(self) -> None:
+        """Fork until there is nobody left to fork for. Workers do not return from it."""
+        signal.set_wakeup_fd(self.wakeup_writer, warn_on_full_buffer=False)
+        while self.children or not self.retired:
+            ready = {descriptor for descriptor, _ in self.poller.poll()}
+            if self.wakeup in ready:
+                os.read(self.wakeup, 65536)
+                self.reap()
+            # Before `control`: who asks before the parent retires this generation gets a worker of it.
+            if self.listener.fileno() in ready:
+                self.accept_all()
+            if self.control.fileno() in ready:
+                self.obey()
+
+    def obey(self) -> None:
+        try:
+            told = self.control.recv()
+        except (EOFError, OSError):
+            # The parent, and all who held its end, are gone: nobody will remove what it has made.
+            told = None
+            self.orphaned = True
+            self.poller.unregister(self.control.fileno())
+        self.retired = True
+        if told is not None:
+            self.reap()
+            self.send(len(self.children))
+
+    def reap(self) -> None:
+        """Pass on how workers ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            writer = self.children.pop(pid, None)
+            if writer is not None:  # else a process that `load` has started
+                self.answer(writer, os.waitstatus_to_exitcode(status))
+                os.close(writer)
+
+    @staticmethod
+    def answer(writer: int, number: int) -> None:
+        try:
+            _MODULES.write_signed(writer, number)
+        except OSError:
+            pass  # the client has vanished
+
+    def accept_all(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                time.sleep(0.01)  # no descriptors or memory: not for ever, one hopes, and not busily
+                return
+            with client:
+                descriptors = self.request_of(client)
+            if descriptors:
+                self.fork(*descriptors)
+
+    def request_of(self, client: socket.socket) -> list[int]:
+        """The descriptors that CLIENT sends; none if it does not keep to the protocol."""
+        limit = struct.pack("ll", STALLED, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            if self.known.authkey:
+                wrapped = connection.Connection(client.fileno())
+                try:
+                    connection.deliver_challenge(wrapped, self.known.authkey)
+                    connection.answer_challenge(wrapped, self.known.authkey)
+                finally:
+                    wrapped._detach()  # type: ignore[attr-defined]
+            descriptors: list[int] = reduction.recvfds(client, _MODULES.MAXFDS_TO_SEND + 1)  # type: ignore[attr-defined]
+        except (EOFError, OSError, RuntimeError, AuthenticationError):
+            return []
+        if len(descriptors) < 4 or len(descriptors) > _MODULES.MAXFDS_TO_SEND:
+            util.close_fds(*descriptors)  # type: ignore[attr-defined]
+            return []
+        return descriptors
+
+    def fork(self, reader: int, writer: int, *descriptors: int) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.answer(writer, -(error.errno or 1))
+            util.close_fds(reader, writer, *descriptors)  # type: ignore[attr-defined]
+            return
+        if pid == 0:
+            self.become_worker(reader, writer, descriptors)
+        self.answer(writer, pid)
+        self.children[pid] = writer
+        util.close_fds(reader, *descriptors)  # type: ignore[attr-defined]
+
+    # -- in a worker --
+
+    def become_worker(self, reader: int, writer: int, descriptors: tuple[int, ...]) -> NoReturn:
+        """Run what was asked for, as forkserver.main does in its child.
+
+        WRITER stays open: if the zygote dies, the client's end must not look as if the worker had.
+        """
+        code = 1
+        try:
+            unused = [self.wakeup, self.wakeup_writer, self.control.fileno(), *self.children.values()]
+            self.listener.close()
+            if resource_tracker._resource_tracker._fd == self.tracker:  # type: ignore[attr-defined]
+                unused.append(self.tracker)  # each worker gets it anew; since 3.15 it is closed already
+            if _ENDS_BY_ATEXIT:
+                atexit._clear()
+                atexit.register(util._exit_function)  # type: ignore[attr-defined]
+            code = _MODULES._serve_one(reader, descriptors, unused, self.handlers)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+        finally:
+            if _ENDS_BY_ATEXIT:
+                atexit._run_exitfuncs()
+            os._exit(code)
+
+    def end(self, status: int = 0) -> NoReturn:
+        """Remove the socket; when nobody but this process is left, its folder, too.
+
+        Not by an ordinary exit, which takes a loaded heap apart object by object.
+        """
+        if os.getpid() == self.pid:
+            address = self.listener.getsockname()
+            _remove(os.unlink, address)
+            if self.orphaned:
+                _remove(os.rmdir, os.path.dirname(address))
+        cowfreeze.fast_exit(status)
+
+
+# Since 3.13 the fork server runs atexit handlers in its children (gh-83856).
+_ENDS_BY_ATEXIT = hasattr(forkserver, "atexit")
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Handler of SIGCHLD, which wakes the loop, and of SIGINT, which is for parent and workers."""
+
+
+def _length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except Exception:
+        return None
+
+
+def _remove(how: Any, path: str) -> None:
+    try:
+        how(path)
+    except OSError:
+        pass
