@@ -51,7 +51,7 @@ def test_a_failed_load_changes_nothing(tmp_path: Path) -> None:
     assert last == [False, 9, 0]
 
 
-@pytest.mark.parametrize("number", [12, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [6, pytest.param(500, marks=pytest.mark.slow)])
 def test_reloads_leave_nothing(number: int, tmp_path: Path) -> None:
     before, after, generation = result("many", tmp_path, number, timeout=900)
     assert before == after

@@ -92,7 +92,8 @@ class Generation(forkserver.ForkServer):
             self._control.close()
             self._remove_socket()
             raise
-        self._forkserver_alive_fd = self._control.fileno()
+        # Handed to each worker by the protocol; ours keeps no server alive.
+        self._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._forkserver_pid = self._popen.pid
 
     @property
@@ -161,7 +162,15 @@ class Generation(forkserver.ForkServer):
 
     def has_ended(self) -> bool:
         """Is the process gone? Known only to the process that started it."""
-        return os.getpid() == self._owner and self._popen.poll() is not None
+        if os.getpid() != self._owner:
+            return False
+        if self._popen.poll() is not None:
+            return True
+        try:
+            os.kill(self.pid, 0)  # not a zombie of ours: somebody else may have waited for it (SIGCHLD ignored)
+        except ProcessLookupError:
+            return True
+        return False
 
     def ensure_running(self) -> None:
         """Called by connect_to_new_process: a zygote that died is not started again unasked."""
@@ -183,37 +192,48 @@ class Generation(forkserver.ForkServer):
     # -- the end --
 
     def retire(self) -> bool:
-        """Fork no more: the process ends with its last worker. True if it has ended already."""
-        if self.retired:
-            return self.reap()
-        self.retired = True
+        """Fork no more: the process ends with its last worker. True if it has ended already.
+
+        In a fork of the program that made the zygote: forget it.
+        """
+        if os.getpid() != self._owner:
+            self._let_go()
+            return True
         left = 1
-        if os.getpid() == self._owner:
+        if not self.retired:
+            self.retired = True
             try:
                 self._control.send("retire")
                 left = self._control.recv() if self._control.poll(ANSWERS_WITHIN) else 1
             except (EOFError, OSError):
                 left = 0  # it is dead
-        self._control.close()
         return self.reap(wait=left == 0)
 
     def reap(self, *, wait: bool = False) -> bool:
-        """Has the process ended? Then nothing of it is left."""
+        """Has the process ended? Then nothing of it is left.
+
+        Until then the connection stays open: its end would mean that this process has died.
+        """
         if os.getpid() != self._owner:
             return True
         if wait:
             self._popen.poll(0)
-        if self._popen.poll() is None:
+        if not self.has_ended():
             return False
+        self._let_go()
         self._remove_socket()
         return True
 
     def kill(self) -> None:
+        """End it, whatever it does."""
         self.retired = True
         self._popen.kill()
-        self._popen.poll(0)
-        self._control.close()
-        self._remove_socket()
+        self.reap(wait=True)
+
+    def _let_go(self) -> None:
+        if not self._control.closed:
+            self._control.close()
+            os.close(self._forkserver_alive_fd)
 
     def _remove_socket(self) -> None:
         with contextlib.suppress(OSError):

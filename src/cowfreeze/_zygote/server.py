@@ -3,8 +3,9 @@
     exec -> spawn.prepare (path, main module) -> load -> warm up, freeze -> "ready" -> fork, fork, ... -> end
 
 It listens on a socket for clients of `multiprocessing.forkserver` and has one connection to its
-parent, `control`, whose other end all workers hold, too. It ends when the parent has retired it (or
-nobody holds that end any more) and its last worker's exit status is passed on.
+parent, `control`. It ends when the parent has retired it and its last worker's exit status is passed
+on. The end of that connection means that the parent has died without a word: while it loads, the
+server ends at once; later it asks its workers to end (SIGTERM), for nobody waits for them.
 
     control    here -> parent   ("ready", figures) | ("failed", text, traceback, exception)
                parent -> here   "retire"; the answer is the number of workers that still run
@@ -18,6 +19,7 @@ fails, too many descriptors.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib
 import os
 import pickle
@@ -91,11 +93,32 @@ class Server:
         self.tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         for descriptor in (self.listener.fileno(), self.control.fileno(), self.tracker):
             os.set_inheritable(descriptor, False)
-        self.handlers = {
-            number: signal.signal(number, _nothing) for number in (signal.SIGINT, signal.SIGCHLD)
-        }
+        self.handlers: dict[signal.Signals, Any] = {}
+        self.take_signals()
+        signal.signal(signal.SIGIO, self.parent_died)
+        fcntl.fcntl(self.control.fileno(), fcntl.F_SETOWN, self.pid)
+        self.signal_control(True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         util._close_stdin()  # type: ignore[attr-defined]
+
+    def take_signals(self) -> None:
+        """Workers get back what was there before, or what `load` has set, as from the stdlib's fork server."""
+        for number in (signal.SIGINT, signal.SIGCHLD):
+            before = signal.signal(number, _nothing)
+            if before is not _nothing:
+                self.handlers[number] = before
+
+    def signal_control(self, on: bool) -> None:
+        """Whether SIGIO tells of the end of `control`."""
+        flags = fcntl.fcntl(self.control.fileno(), fcntl.F_GETFL)
+        fcntl.fcntl(self.control.fileno(), fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
+
+    def parent_died(self, number: int, frame: FrameType | None) -> None:
+        """While `load` runs, which nobody waits for any more."""
+        if os.getpid() == self.pid and self.control.poll(0):
+            self.orphaned = True
+            self.remove_socket()
+            os._exit(1)
 
     def load(self) -> dict[str, Any]:
         """Prepare as spawn does, load, freeze. The figures of the report."""
@@ -103,6 +126,8 @@ class Server:
         self.prepared = {}
         for name in PRELOAD:
             importlib.import_module(name)
+        if self.known.authkey:  # of the first request, but before the freeze
+            importlib.import_module("hmac").new(self.known.authkey, b"", "sha256").digest()
         load, args, kwargs, warmup = pickle.loads(self.work)
         self.work = b""
         start = time.perf_counter()
@@ -130,6 +155,11 @@ class Server:
             relocate_code=self.relocate_code, threads="allow", allow_forked=True,
         )  # fmt: skip
         self.known.loading = False
+        if self.how == "heap" and not cowfreeze.is_frozen(data):
+            notes.append(
+                f"load returned a {type(data).__name__}, which is not frozen, because it changes by being used. Workers "
+                f"have it, and copy what they touch of it."
+            )
         util._flush_std_streams()  # type: ignore[attr-defined]
         kind = type(data)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -138,7 +168,7 @@ class Server:
             "data_type": name, "data_length": length,
             "load_seconds": loaded - start, "freeze_seconds": time.perf_counter() - loaded,
             "objects": report.objects, "bytes": report.bytes, "pages": report.pages, "packed_bytes": packed_bytes,
-            "notes": (*notes, *report.notes),
+            "notes": (*notes, *(note for note in report.notes if _core.HAS_IMMORTAL or "pack" not in note)),
         }  # fmt: skip
 
     def check_process(self, what: str) -> None:
@@ -185,6 +215,9 @@ class Server:
 
     def prepare_loop(self) -> None:
         """All that the loop needs is made before the freeze."""
+        self.take_signals()
+        self.signal_control(False)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
         self.wakeup, self.wakeup_writer = os.pipe()
         for descriptor in (self.wakeup, self.wakeup_writer):
             os.set_blocking(descriptor, False)
@@ -213,10 +246,11 @@ class Server:
         try:
             told = self.control.recv()
         except (EOFError, OSError):
-            # The parent, and all who held its end, are gone: nobody will remove what it has made.
             told = None
             self.orphaned = True
             self.poller.unregister(self.control.fileno())
+            for pid in self.children:
+                os.kill(pid, signal.SIGTERM)
         self.retired = True
         if told is not None:
             self.reap()
@@ -317,16 +351,20 @@ class Server:
             os._exit(code)
 
     def end(self, status: int = 0) -> NoReturn:
-        """Remove the socket; when nobody but this process is left, its folder, too.
-
-        Not by an ordinary exit, which takes a loaded heap apart object by object.
-        """
+        """Not by an ordinary exit, which takes a loaded heap apart object by object."""
         if os.getpid() == self.pid:
-            address = self.listener.getsockname()
-            _remove(os.unlink, address)
-            if self.orphaned:
-                _remove(os.rmdir, os.path.dirname(address))
+            self.remove_socket()
         cowfreeze.fast_exit(status)
+
+    def remove_socket(self) -> None:
+        """If the parent cannot do it any more, its folder for temporary files, too."""
+        try:
+            address = self.listener.getsockname()
+        except OSError:
+            return  # `load` has closed it
+        _remove(os.unlink, address)
+        if self.orphaned:
+            _remove(os.rmdir, os.path.dirname(address))
 
 
 # Since 3.13 the fork server runs atexit handlers in its children (gh-83856).

@@ -44,7 +44,8 @@ class Zygote:
             which is needed to share it on Python 3.10 and 3.11; "auto" takes what fits the version.
         warmup: called with what `load` returned (twice or three times), before the freeze: let it
             do what workers will do. Caches that it fills are frozen full.
-        relocate_code: move code that the warm-up runs onto pages of its own, as `freeze` does it.
+        relocate_code: move code that has run (with a warm-up: that it runs) onto pages of its own, as
+            `freeze` does it.
         timeout: seconds that a load may take; None for any time.
         name: in messages and logs; the name of `load` if not given.
         progress: called once a second during a load, in this process, with the seconds so far.
@@ -65,7 +66,7 @@ class Zygote:
         *args: Any,
         how: str = "auto",
         warmup: Callable[[Any], object] | None = None,
-        relocate_code: bool = False,
+        relocate_code: bool = True,
         timeout: float | None = None,
         name: str | None = None,
         progress: Callable[[float], object] | None = None,
