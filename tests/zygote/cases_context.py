@@ -45,7 +45,7 @@ def everywhere() -> Any:
 
 
 def nested(box: Any) -> bool:
-    return box[0]["a"][0] is box[1] and type(box[1]) is dict
+    return box[0]["a"][0] is box[1] and isinstance(box[1], dict)
 
 
 kept: Any = None
