@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import threading
-from multiprocessing import connection, context, forkserver, popen_forkserver, reduction, spawn, util
-from typing import TYPE_CHECKING, Any, Protocol
+from multiprocessing import connection, context, forkserver, popen_forkserver, process, reduction, spawn, util
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from cowfreeze._errors import ZygoteFailed
 from cowfreeze._zygote import worker
@@ -97,13 +98,41 @@ class ZygoteProcess(context.ForkServerProcess):
     def _Popen(process_obj: Any) -> Popen:
         return Popen(process_obj, process_obj._forks or _own_generation())
 
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        _begin_worker()
+        return int(super()._bootstrap(parent_sentinel))  # type: ignore[misc]
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         # A worker cannot import the subclass of a context, which is made at run time.
         reduced: Any = super().__reduce_ex__(protocol)
         return (_blank_process, (), *reduced[2:]) if "_is_bound" in vars(type(self)) else reduced
 
 
+# Since 3.13 a fork server runs atexit handlers in its children (gh-83856), but not those that it inherited.
+_ENDS_BY_ATEXIT = hasattr(forkserver, "atexit")
+_has_begun = False
+
+
+def _begin_worker() -> None:
+    """Forget inherited handlers: not at the fork, because a program keeps them, but before a worker imports anything."""
+    global _has_begun
+    if _ENDS_BY_ATEXIT and not _has_begun:
+        _has_begun = True
+        atexit._clear()
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+
+
+def end_worker(status: int) -> NoReturn:
+    """The end of a process of multiprocessing, as forkserver.main has it."""
+    if _ENDS_BY_ATEXIT:
+        _begin_worker()
+        atexit._run_exitfuncs()
+    os._exit(status)
+
+
 def _blank_process() -> ZygoteProcess:
+    if getattr(process.current_process(), "_inheriting", False):
+        _begin_worker()
     return ZygoteProcess.__new__(ZygoteProcess)
 
 

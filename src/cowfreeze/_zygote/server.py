@@ -18,7 +18,6 @@ fails, too many descriptors.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import importlib
 import os
@@ -38,8 +37,9 @@ from typing import Any, NoReturn
 import cowfreeze
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError
-from cowfreeze._zygote import worker
-from cowfreeze._zygote.context import PRELOAD
+from cowfreeze._zygote import program, worker
+from cowfreeze._zygote.context import PRELOAD, end_worker
+from cowfreeze._zygote.program import Program
 
 STALLED = 10  # seconds that a client has to hand over its request
 _MODULES: Any = forkserver  # its private names have no types
@@ -81,7 +81,9 @@ class Server:
         except BaseException as error:
             self.tell_failure(error)
         self.send(("ready", figures))
-        self.serve()
+        wanted = self.serve()
+        if wanted is not None:
+            return program.run(wanted)
         self.end()
 
     # -- until the parent is told "ready" --
@@ -228,8 +230,8 @@ class Server:
         for descriptor in (self.wakeup, self.listener.fileno(), self.control.fileno()):
             self.poller.register(descriptor, select.POLLIN)
 
-    def serve(self) -> None:
-        """Fork until there is nobody left to fork for. Workers do not return from it."""
+    def serve(self) -> Program | None:
+        """Fork until there is nobody left to fork for. Returns in a child what program it is."""
         signal.set_wakeup_fd(self.wakeup_writer, warn_on_full_buffer=False)
         while self.children or not self.retired:
             ready = {descriptor for descriptor, _ in self.poller.poll()}
@@ -238,9 +240,12 @@ class Server:
                 self.reap()
             # Before `control`: who asks before the parent retires this generation gets a worker of it.
             if self.listener.fileno() in ready:
-                self.accept_all()
+                wanted = self.accept_all()
+                if wanted is not None:
+                    return wanted
             if self.control.fileno() in ready:
                 self.obey()
+        return None
 
     def obey(self) -> None:
         try:
@@ -277,19 +282,21 @@ class Server:
         except OSError:
             pass  # the client has vanished
 
-    def accept_all(self) -> None:
+    def accept_all(self) -> Program | None:
         while True:
             try:
                 client, _ = self.listener.accept()
             except BlockingIOError:
-                return
+                return None
             except OSError:
                 time.sleep(0.01)  # no descriptors or memory: not for ever, one hopes, and not busily
-                return
+                return None
             with client:
                 descriptors = self.request_of(client)
             if descriptors:
-                self.fork(*descriptors)
+                wanted = self.fork(*descriptors)
+                if wanted is not None:
+                    return wanted
 
     def request_of(self, client: socket.socket) -> list[int]:
         """The descriptors that CLIENT sends; none if it does not keep to the protocol."""
@@ -312,43 +319,48 @@ class Server:
             return []
         return descriptors
 
-    def fork(self, reader: int, writer: int, *descriptors: int) -> None:
+    def fork(self, reader: int, writer: int, *descriptors: int) -> Program | None:
         try:
             pid = os.fork()
         except OSError as error:
             self.answer(writer, -(error.errno or 1))
             util.close_fds(reader, writer, *descriptors)  # type: ignore[attr-defined]
-            return
+            return None
         if pid == 0:
-            self.become_worker(reader, writer, descriptors)
+            return self.become_worker(reader, writer, descriptors)
         self.answer(writer, pid)
         self.children[pid] = writer
         util.close_fds(reader, *descriptors)  # type: ignore[attr-defined]
+        return None
 
     # -- in a worker --
 
-    def become_worker(self, reader: int, writer: int, descriptors: tuple[int, ...]) -> NoReturn:
-        """Run what was asked for, as forkserver.main does in its child.
+    def become_worker(self, reader: int, writer: int, descriptors: tuple[int, ...]) -> Program | None:
+        """Run what was asked for, as forkserver.main does in its child. Returns only if it is a program.
 
         WRITER stays open: if the zygote dies, the client's end must not look as if the worker had.
         """
         code = 1
+        wanted = None
         try:
             unused = [self.wakeup, self.wakeup_writer, self.control.fileno(), *self.children.values()]
             self.listener.close()
             if resource_tracker._resource_tracker._fd == self.tracker:  # type: ignore[attr-defined]
                 unused.append(self.tracker)  # each worker gets it anew; since 3.15 it is closed already
-            if _ENDS_BY_ATEXIT:
-                atexit._clear()
-                atexit.register(util._exit_function)  # type: ignore[attr-defined]
             code = _MODULES._serve_one(reader, descriptors, unused, self.handlers)
+            asked = program.take()
+            if asked is not None:
+                code = 1
+                program.become(asked, _MODULES.get_inherited_fds(), writer)
+                wanted = asked
+                return wanted
         except Exception:
             sys.excepthook(*sys.exc_info())
             sys.stderr.flush()
         finally:
-            if _ENDS_BY_ATEXIT:
-                atexit._run_exitfuncs()
-            os._exit(code)
+            if wanted is None:
+                end_worker(code)
+        end_worker(code)
 
     def end(self, status: int = 0) -> NoReturn:
         """Not by an ordinary exit, which takes a loaded heap apart object by object."""
@@ -365,10 +377,6 @@ class Server:
         _remove(os.unlink, address)
         if self.orphaned:
             _remove(os.rmdir, os.path.dirname(address))
-
-
-# Since 3.13 the fork server runs atexit handlers in its children (gh-83856).
-_ENDS_BY_ATEXIT = hasattr(forkserver, "atexit")
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

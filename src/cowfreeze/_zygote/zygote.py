@@ -6,9 +6,9 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError, UnsupportedError, ZygoteFailed
@@ -17,6 +17,9 @@ from cowfreeze._zygote.context import ZygoteContext
 from cowfreeze._zygote.data import DataHandle, made_here
 from cowfreeze._zygote.generation import Generation
 from cowfreeze._zygote.report import ZygoteReport
+
+if TYPE_CHECKING:
+    from cowfreeze._zygote.popen import ZygotePopen
 
 _log = logging.getLogger("cowfreeze")
 
@@ -195,6 +198,30 @@ class Zygote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def popen(self, args: Sequence[str], **options: Any) -> ZygotePopen:
+        """Start a program as ``python ARGS`` would, but forked from the zygote: its imports are there already.
+
+        It has arguments, environment, folder, streams, signals and ``__main__`` as a fresh interpreter
+        has them. What differs: modules that are loaded (and what loading them has set), the hash
+        seed, flags of the interpreter, the process id of its parent.
+
+        Args:
+            args: ``["-m", "package.module", ...]``, ``["-c", "code", ...]`` or ``["script.py", ...]``.
+            options: as subprocess.Popen takes them: stdin, stdout, stderr, cwd, env, pass_fds,
+                start_new_session, process_group, umask, text, encoding, errors, bufsize.
+
+        Raises:
+            ZygoteFailed: the zygote has died.
+            TypeError, ValueError: wrong arguments.
+            OSError: `cwd` does not exist, or the zygote cannot fork.
+        """
+        from cowfreeze._zygote.popen import OPTIONS, ZygotePopen
+
+        wrong = sorted(options.keys() - OPTIONS)
+        if wrong:
+            raise TypeError(f"popen() does not take {', '.join(wrong)}: the process is forked, not started")
+        return ZygotePopen(self, args, **options)
 
     def connect(self, fds: list[int]) -> tuple[int, int, int]:
         """For `Popen`: ask the current generation for a fork. (status to read, data to write, generation)"""
