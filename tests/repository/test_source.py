@@ -191,7 +191,7 @@ def test_never_what_copies_shared_pages(path: Path) -> None:
 # that as any program does.
 ROOMS = (
     "_origin", "_errors", "_sizes", "_files", "_tables", "_core", "_support", "_unsupported", "_system", "_clone", "_exit", "_explain", "_trap", "_freeze",
-    "_pack", "_workers", "", "_plugin", "bench", "integrations", "cli", "__main__",
+    "_pack", "_workers", "_zygote", "", "_plugin", "bench", "integrations", "cli", "__main__",
 )  # fmt: skip
 PACKAGE = ROOT / "src" / "cowfreeze"
 

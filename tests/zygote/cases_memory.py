@@ -27,7 +27,7 @@ def read(data: dict[str, list[Any]]) -> int:
 
 def copied(number: int, kind: str, options: dict[str, Any]) -> Any:
     """Bytes that the worst of two workers copied, and bytes that are frozen or packed."""
-    from cowfreeze.cli._copied import measure_family
+    from cowfreeze._system.copied import measure_family
 
     with cowfreeze.Zygote(load, number, **options) as zygote:
         if kind == "pool":

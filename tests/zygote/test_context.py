@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zygote_case import run_case
+from zygote.zygote_case import run_case
 
 
 def result(name: str, folder: Path, errors: bool = False) -> Any:

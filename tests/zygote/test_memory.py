@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from zygote_case import run_case
+from zygote.zygote_case import run_case
 
 from cowfreeze import _core
 

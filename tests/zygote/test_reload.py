@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zygote_case import run_case
+from zygote.zygote_case import run_case
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zygote_case import Ended, run_case
+from zygote.zygote_case import Ended, run_case
 
 from cowfreeze import _core
 

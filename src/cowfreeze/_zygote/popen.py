@@ -72,7 +72,7 @@ class ZygotePopen(subprocess.Popen[Any]):
             args=args,
             environment=variables,
             folder=os.path.abspath(folder or "."),
-            path=_path(variables),
+            path=_path(variables, folder or "."),
             umask=umask,
             streams=(0 if p2cread == -1 else p2cread, 1 if c2pwrite == -1 else c2pwrite, 2 if errwrite == -1 else errwrite),
             kept=tuple((fd, 0) for fd in pass_fds),
@@ -104,9 +104,9 @@ class ZygotePopen(subprocess.Popen[Any]):
         return int(self.returncode)
 
 
-def _path(environment: dict[bytes, bytes]) -> list[str]:
+def _path(environment: dict[bytes, bytes], folder: str) -> list[str]:
     """sys.path of a program without its first entry: this process's, with the PYTHONPATH of ENVIRONMENT."""
     ours = [os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
     theirs = os.fsdecode(environment.get(b"PYTHONPATH", b""))
-    entries = [os.path.abspath(one) for one in theirs.split(os.pathsep) if one]
+    entries = [os.path.abspath(os.path.join(folder, one)) for one in theirs.split(os.pathsep) if one]
     return [*entries, *(one for one in sys.path[1:] if one not in ours)]

@@ -12,14 +12,17 @@ logging), the hash seed, interpreter flags, the parent process. docs/howto/zygot
 from __future__ import annotations
 
 import builtins
+import codecs
 import contextlib
 import dataclasses
 import gc
 import io
 import linecache
 import os
+import runpy
 import signal
 import sys
+import textwrap
 import time
 import types
 from importlib.machinery import SourceFileLoader
@@ -122,23 +125,34 @@ def become(program: Program, sent: list[int], status: int) -> None:
 def run(program: Program) -> Any:
     """Run the code. Returns the status, or raises SystemExit or KeyboardInterrupt for the interpreter to end by."""
     first, *rest = program.args
+    error = None
     try:
         if first == "-m":
-            import runpy
 
             runpy._run_module_as_main(rest[0])  # type: ignore[attr-defined]
         elif first == "-c":
-            code = compile(rest[0], "<string>", "exec")
-            if hasattr(linecache, "_register_code"):  # since 3.13 tracebacks show lines of it
-                linecache._register_code(code, rest[0], "<string>")
-            exec(code, sys.modules["__main__"].__dict__)
+            _run_text(rest[0])
         else:
             _run_script(first)
     except SystemExit:
         raise
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+    if error is not None:  # outside of the handler: what sys.excepthook raises has nothing before it
         _report(error)
     return 0
+
+
+def _run_text(text: str) -> None:
+    if sys.version_info >= (3, 14):
+        text = textwrap.dedent(text)
+    code = compile(text, "<string>", "exec")
+    lines: Any = linecache
+    if hasattr(lines, "_interactive_cache"):  # tracebacks show lines of it: since 3.13, and since 3.13.1 in this way
+        lines._register_code(code, text, "<string>")
+    elif hasattr(lines, "_register_code"):
+        lines._register_code("<string>", text, "<string>")
+    exec(code, sys.modules["__main__"].__dict__)
 
 
 def _run_script(path: str) -> None:
@@ -171,6 +185,8 @@ def _report(error: BaseException) -> NoReturn:
         raise
     except BaseException as second:
         print("Error in sys.excepthook:", file=sys.stderr)
+        ours = second.__traceback__
+        second.__traceback__ = ours.tb_next if ours is not None else None
         sys.__excepthook__(type(second), second, second.__traceback__)
         print("\nOriginal exception was:", file=sys.stderr)
         sys.__excepthook__(type(error), error, trace)
@@ -241,6 +257,9 @@ def _set_streams() -> None:
             encoding = encoding or old.encoding
             usual = old.errors or usual
             break
+    if sys.stdin is not None and sys.stdin.fileno() > 2:
+        os.close(sys.stdin.fileno())  # the server's /dev/null
+    encoding = codecs.lookup(encoding or "utf-8").name
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream: Any = None
         with contextlib.suppress(OSError):
@@ -250,7 +269,7 @@ def _set_streams() -> None:
             terminal = binary.isatty()
             (binary if unbuffered else binary.raw).name = f"<{name}>"
             stream = io.TextIOWrapper(
-                binary, encoding or None, "backslashreplace" if number == 2 else errors or usual,
+                binary, encoding, "backslashreplace" if number == 2 else errors or usual,
                 None if number == 0 else "\n", line_buffering=terminal or raw or number == 2, write_through=unbuffered,
             )  # fmt: skip
             stream.mode = "r" if number == 0 else "w"
@@ -282,6 +301,8 @@ def _set_main(program: Program) -> None:
     first, *rest = program.args
     main: Any = types.ModuleType("__main__")
     main.__builtins__ = builtins
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
     sys.modules["__main__"] = main
     sys.modules.pop("__mp_main__", None)
     sys.argv = [first, *rest[1:]] if first in ("-m", "-c") else [first, *rest]
@@ -296,6 +317,8 @@ def _set_main(program: Program) -> None:
     tempfile = sys.modules.get("tempfile")
     if tempfile is not None:
         tempfile.tempdir = None  # TMPDIR may be another
+    linecache.clearcache()
+    getattr(linecache, "_interactive_cache", {}).clear()
     gc.enable()
 
 

@@ -34,9 +34,11 @@ from multiprocessing import AuthenticationError, connection, forkserver, reducti
 from types import FrameType
 from typing import Any, NoReturn
 
-import cowfreeze
 from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError
+from cowfreeze._exit import fast_exit
+from cowfreeze._freeze.freeze import freeze, is_frozen
+from cowfreeze._pack import PackReport, pack
 from cowfreeze._zygote import program, worker
 from cowfreeze._zygote.context import PRELOAD, end_worker
 from cowfreeze._zygote.program import Program
@@ -140,8 +142,8 @@ class Server:
         length = _length(data)
         packed_bytes, notes = 0, []
         if self.how == "pack":
-            reports: list[cowfreeze.PackReport] = []
-            data = cowfreeze.pack(data, report=reports.append)
+            reports: list[PackReport] = []
+            data = pack(data, report=reports.append)
             packed_bytes = reports[0].bytes
             notes += reports[0].notes
         if warmup is not None:
@@ -152,12 +154,12 @@ class Server:
         self.known.address = str(self.listener.getsockname())
         util._flush_std_streams()  # type: ignore[attr-defined]
         self.prepare_loop()
-        report = cowfreeze.freeze(
+        report = freeze(
             warmup=None if warmup is None else lambda: warmup(data),
             relocate_code=self.relocate_code, threads="allow", allow_forked=True,
         )  # fmt: skip
         self.known.loading = False
-        if self.how == "heap" and not cowfreeze.is_frozen(data):
+        if self.how == "heap" and not is_frozen(data):
             notes.append(
                 f"load returned a {type(data).__name__}, which is not frozen, because it changes by being used. Workers "
                 f"have it, and copy what they touch of it."
@@ -366,7 +368,7 @@ class Server:
         """Not by an ordinary exit, which takes a loaded heap apart object by object."""
         if os.getpid() == self.pid:
             self.remove_socket()
-        cowfreeze.fast_exit(status)
+        fast_exit(status)
 
     def remove_socket(self) -> None:
         """If the parent cannot do it any more, its folder for temporary files, too."""
