@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from cowfreeze.cli import main
+from cowfreeze_command import main
 
 sys.exit(main())

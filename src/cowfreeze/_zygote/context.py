@@ -111,21 +111,26 @@ class ZygoteProcess(context.ForkServerProcess):
 # Since 3.13 a fork server runs atexit handlers in its children (gh-83856), but not those that it inherited.
 _ENDS_BY_ATEXIT = hasattr(forkserver, "atexit")
 _has_begun = False
+# Descriptors of the server that only a program needs, until it is one.
+for_programs: list[int] = []
 
 
 def _begin_worker() -> None:
     """Forget inherited handlers: not at the fork, because a program keeps them, but before a worker imports anything."""
     global _has_begun
-    if _ENDS_BY_ATEXIT and not _has_begun:
-        _has_begun = True
+    if _has_begun:
+        return
+    _has_begun = True
+    util.close_fds(*for_programs)  # type: ignore[attr-defined]
+    if _ENDS_BY_ATEXIT:
         atexit._clear()
         atexit.register(util._exit_function)  # type: ignore[attr-defined]
 
 
 def end_worker(status: int) -> NoReturn:
     """The end of a process of multiprocessing, as forkserver.main has it."""
+    _begin_worker()
     if _ENDS_BY_ATEXIT:
-        _begin_worker()
         atexit._run_exitfuncs()
     os._exit(status)
 

@@ -72,7 +72,7 @@ class Generation(forkserver.ForkServer):
 
     report: ZygoteReport
 
-    def __init__(self, known: Here, how: str, relocate_code: bool, work: tuple[Any, ...]) -> None:
+    def __init__(self, known: Here, how: str, relocate_code: bool, work: tuple[Any, ...], door: Any = None) -> None:
         super().__init__()
         self.number = known.generation
         self.name = known.name
@@ -87,7 +87,7 @@ class Generation(forkserver.ForkServer):
                 listener.bind(self._forkserver_address)
                 os.chmod(self._forkserver_address, 0o600)
                 listener.listen(1024)
-                self._popen: Any = _Spawn(Server(known, how, relocate_code, work, listener, theirs))
+                self._popen: Any = _Spawn(Server(known, how, relocate_code, work, listener, theirs, door))
         except BaseException:
             self._control.close()
             self._remove_socket()

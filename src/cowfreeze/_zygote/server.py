@@ -9,11 +9,8 @@ server ends at once; later it asks its workers to end (SIGTERM), for nobody wait
 
     control    here -> parent   ("ready", figures) | ("failed", text, traceback, exception)
                parent -> here   "retire"; the answer is the number of workers that still run
-    listener   a ForkServer's request: descriptors, then on a pipe the pickled process; the answers
-               on a pipe: its id, or minus an errno, and later its exit status
 
-What a request can do wrong must not end the server: a client that vanishes or stalls, a fork that
-fails, too many descriptors.
+loop.py has the part that forks.
 """
 
 from __future__ import annotations
@@ -22,15 +19,13 @@ import fcntl
 import importlib
 import os
 import pickle
-import select
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
 import traceback
-from multiprocessing import AuthenticationError, connection, forkserver, reduction, resource_tracker, spawn, util
+from multiprocessing import connection, reduction, resource_tracker, spawn, util
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -40,19 +35,15 @@ from cowfreeze._exit import fast_exit
 from cowfreeze._freeze.freeze import freeze, is_frozen
 from cowfreeze._pack import PackReport, pack
 from cowfreeze._zygote import program, worker
-from cowfreeze._zygote.context import PRELOAD, end_worker
-from cowfreeze._zygote.program import Program
+from cowfreeze._zygote.context import PRELOAD
+from cowfreeze._zygote.loop import Loop
 
-STALLED = 10  # seconds that a client has to hand over its request
-_MODULES: Any = forkserver  # its private names have no types
-
-
-class Server:
+class Server(Loop):
     """What is sent to the fresh interpreter; `spawn` calls its `_bootstrap` there."""
 
     def __init__(
         self, known: worker.Here, how: str, relocate_code: bool, work: tuple[Any, ...],
-        listener: socket.socket, control: connection.Connection,
+        listener: socket.socket, control: connection.Connection, door: socket.socket | None,
     ) -> None:  # fmt: skip
         self._name = known.name
         self.known = known
@@ -61,6 +52,7 @@ class Server:
         self.work: Any = work
         self.listener = listener
         self.control = control
+        self.door = door
         self.prepared: dict[str, Any] = {}
         self.orphaned = False  # the parent ended without a word
 
@@ -95,7 +87,8 @@ class Server:
         worker.here = self.known
         self.pid = os.getpid()
         self.tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
-        for descriptor in (self.listener.fileno(), self.control.fileno(), self.tracker):
+        doors = [] if self.door is None else [self.door.fileno()]
+        for descriptor in (self.listener.fileno(), self.control.fileno(), self.tracker, *doors):
             os.set_inheritable(descriptor, False)
         self.handlers: dict[signal.Signals, Any] = {}
         self.take_signals()
@@ -153,6 +146,9 @@ class Server:
         self.known.data = data
         self.known.address = str(self.listener.getsockname())
         util._flush_std_streams()  # type: ignore[attr-defined]
+        self.take_signals()
+        self.signal_control(False)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
         self.prepare_loop()
         report = freeze(
             warmup=None if warmup is None else lambda: warmup(data),
@@ -214,155 +210,6 @@ class Server:
             self.control.send(message)
         except OSError:
             pass  # the parent has gone, which the loop will notice
-
-    # -- the loop --
-
-    def prepare_loop(self) -> None:
-        """All that the loop needs is made before the freeze."""
-        self.take_signals()
-        self.signal_control(False)
-        signal.signal(signal.SIGIO, signal.SIG_DFL)
-        self.wakeup, self.wakeup_writer = os.pipe()
-        for descriptor in (self.wakeup, self.wakeup_writer):
-            os.set_blocking(descriptor, False)
-        self.listener.setblocking(False)
-        self.children: dict[int, int] = {}  # process -> where its exit status is written
-        self.retired = False
-        self.poller = select.poll()
-        for descriptor in (self.wakeup, self.listener.fileno(), self.control.fileno()):
-            self.poller.register(descriptor, select.POLLIN)
-
-    def serve(self) -> Program | None:
-        """Fork until there is nobody left to fork for. Returns in a child what program it is."""
-        signal.set_wakeup_fd(self.wakeup_writer, warn_on_full_buffer=False)
-        while self.children or not self.retired:
-            ready = {descriptor for descriptor, _ in self.poller.poll()}
-            if self.wakeup in ready:
-                os.read(self.wakeup, 65536)
-                self.reap()
-            # Before `control`: who asks before the parent retires this generation gets a worker of it.
-            if self.listener.fileno() in ready:
-                wanted = self.accept_all()
-                if wanted is not None:
-                    return wanted
-            if self.control.fileno() in ready:
-                self.obey()
-        return None
-
-    def obey(self) -> None:
-        try:
-            told = self.control.recv()
-        except (EOFError, OSError):
-            told = None
-            self.orphaned = True
-            self.poller.unregister(self.control.fileno())
-            for pid in self.children:
-                os.kill(pid, signal.SIGTERM)
-        self.retired = True
-        if told is not None:
-            self.reap()
-            self.send(len(self.children))
-
-    def reap(self) -> None:
-        """Pass on how workers ended."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            writer = self.children.pop(pid, None)
-            if writer is not None:  # else a process that `load` has started
-                self.answer(writer, os.waitstatus_to_exitcode(status))
-                os.close(writer)
-
-    @staticmethod
-    def answer(writer: int, number: int) -> None:
-        try:
-            _MODULES.write_signed(writer, number)
-        except OSError:
-            pass  # the client has vanished
-
-    def accept_all(self) -> Program | None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except BlockingIOError:
-                return None
-            except OSError:
-                time.sleep(0.01)  # no descriptors or memory: not for ever, one hopes, and not busily
-                return None
-            with client:
-                descriptors = self.request_of(client)
-            if descriptors:
-                wanted = self.fork(*descriptors)
-                if wanted is not None:
-                    return wanted
-
-    def request_of(self, client: socket.socket) -> list[int]:
-        """The descriptors that CLIENT sends; none if it does not keep to the protocol."""
-        limit = struct.pack("ll", STALLED, 0)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        try:
-            if self.known.authkey:
-                wrapped = connection.Connection(client.fileno())
-                try:
-                    connection.deliver_challenge(wrapped, self.known.authkey)
-                    connection.answer_challenge(wrapped, self.known.authkey)
-                finally:
-                    wrapped._detach()  # type: ignore[attr-defined]
-            descriptors: list[int] = reduction.recvfds(client, _MODULES.MAXFDS_TO_SEND + 1)  # type: ignore[attr-defined]
-        except (EOFError, OSError, RuntimeError, AuthenticationError):
-            return []
-        if len(descriptors) < 4 or len(descriptors) > _MODULES.MAXFDS_TO_SEND:
-            util.close_fds(*descriptors)  # type: ignore[attr-defined]
-            return []
-        return descriptors
-
-    def fork(self, reader: int, writer: int, *descriptors: int) -> Program | None:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self.answer(writer, -(error.errno or 1))
-            util.close_fds(reader, writer, *descriptors)  # type: ignore[attr-defined]
-            return None
-        if pid == 0:
-            return self.become_worker(reader, writer, descriptors)
-        self.answer(writer, pid)
-        self.children[pid] = writer
-        util.close_fds(reader, *descriptors)  # type: ignore[attr-defined]
-        return None
-
-    # -- in a worker --
-
-    def become_worker(self, reader: int, writer: int, descriptors: tuple[int, ...]) -> Program | None:
-        """Run what was asked for, as forkserver.main does in its child. Returns only if it is a program.
-
-        WRITER stays open: if the zygote dies, the client's end must not look as if the worker had.
-        """
-        code = 1
-        wanted = None
-        try:
-            unused = [self.wakeup, self.wakeup_writer, self.control.fileno(), *self.children.values()]
-            self.listener.close()
-            if resource_tracker._resource_tracker._fd == self.tracker:  # type: ignore[attr-defined]
-                unused.append(self.tracker)  # each worker gets it anew; since 3.15 it is closed already
-            code = _MODULES._serve_one(reader, descriptors, unused, self.handlers)
-            asked = program.take()
-            if asked is not None:
-                code = 1
-                program.become(asked, _MODULES.get_inherited_fds(), writer)
-                wanted = asked
-                return wanted
-        except Exception:
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        finally:
-            if wanted is None:
-                end_worker(code)
-        end_worker(code)
 
     def end(self, status: int = 0) -> NoReturn:
         """Not by an ordinary exit, which takes a loaded heap apart object by object."""

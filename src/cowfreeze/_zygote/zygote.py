@@ -73,6 +73,7 @@ class Zygote:
         timeout: float | None = None,
         name: str | None = None,
         progress: Callable[[float], object] | None = None,
+        _door: Any = None,
         **kwargs: Any,
     ) -> None:
         if not callable(load):
@@ -94,6 +95,7 @@ class Zygote:
         self._relocate_code = relocate_code
         self._timeout = timeout
         self._progress = progress
+        self._door = _door  # a socket at which `cowfreeze zygote run` asks for programs
         self._name = name or f"zygote of {getattr(load, '__qualname__', type(load).__qualname__)}"
         self._key = os.urandom(8).hex()
         self._arguments = (args, kwargs)
@@ -233,6 +235,12 @@ class Zygote:
             except (ConnectionError, EOFError, FileNotFoundError):
                 raise generation.death_of_running() from None
 
+    def check(self) -> None:
+        """Raise ZygoteFailed if the process of the current generation has died."""
+        generation = self._running()
+        if generation.has_ended():
+            raise generation.death_of_running()
+
     def end_of(self, number: int) -> ZygoteFailed:
         """Why generation NUMBER did not fork."""
         for generation in self._generations:
@@ -243,7 +251,7 @@ class Zygote:
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generation:
         self._count += 1
         known = worker.Here(self._key, self._name, self._count)
-        new = Generation(known, self._how, self._relocate_code, (self._load, args, kwargs, self._warmup))
+        new = Generation(known, self._how, self._relocate_code, (self._load, args, kwargs, self._warmup), self._door)
         new.wait_until_ready(self._timeout, self._tell)
         self._generations.append(new)
         _log.info("%s", new.report)

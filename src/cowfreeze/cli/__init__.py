@@ -18,11 +18,11 @@ from typing import Any
 
 import cowfreeze
 from cowfreeze._errors import CowfreezeError, UnsupportedError
-from cowfreeze.cli import audit, bench, completion, demo, doctor, run, top
+from cowfreeze.cli import audit, bench, completion, demo, doctor, run, top, zygote
 from cowfreeze.cli.command import CommandError
 
 COMMANDS = (
-    demo.COMMAND, run.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND,
+    demo.COMMAND, run.COMMAND, zygote.COMMAND, bench.COMMAND, bench.COMPARE, audit.COMMAND, top.COMMAND, doctor.COMMAND,
     completion.COMMAND,
 )  # fmt: skip
 
@@ -33,6 +33,7 @@ example:
   cowfreeze audit app:load app:work  what workers of your program copy, and why
   cowfreeze bench list               cases and modes that can be measured side by side
   cowfreeze run -- gunicorn --preload app:app    freeze before it forks, without a line of code
+  cowfreeze zygote serve --preload pydantic --socket S    programs that start without their imports
   cowfreeze top                      what running workers share
   cowfreeze doctor -p 4242           what would spoil it
   source <(cowfreeze completion bash)
@@ -115,7 +116,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit:  # --help and --version have printed
         _flush()
         raise
-    if sys.stdout is None and arguments.run is not run.COMMAND.run:  # a program may do without
+    if sys.stdout is None and arguments.run not in (run.COMMAND.run, zygote.COMMAND.run):  # a program may do without
         raise CommandError("standard output is closed: the result has nowhere to go")
     if arguments.run is not run.COMMAND.run and not cowfreeze.supported:
         raise UnsupportedError(f"cowfreeze cannot work here: {cowfreeze.unsupported_reason}")
