@@ -7,14 +7,11 @@ import io
 import os
 import threading
 from multiprocessing import connection, context, forkserver, popen_forkserver, process, reduction, spawn, util
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from cowfreeze._errors import ZygoteFailed
 from cowfreeze._zygote import worker
 from cowfreeze._zygote.data import made_here
-
-if TYPE_CHECKING:
-    from cowfreeze._zygote.zygote import Zygote
 
 
 class Forks(Protocol):
@@ -168,9 +165,10 @@ class ZygoteContext(context.ForkServerContext):
 
 
 def _context_here(key: str, name: str) -> ZygoteContext:
-    zygote: Zygote | None = made_here.get(key)
+    zygote = made_here.get(key)
     if zygote is not None:
-        return zygote.context
+        made: ZygoteContext = zygote.context
+        return made
     worker.inherited_data(key, name)  # raises elsewhere than in a worker
     return ZygoteContext(_own_generation(), key, name)
 

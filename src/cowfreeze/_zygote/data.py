@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cowfreeze._zygote import worker
 
-if TYPE_CHECKING:
-    from cowfreeze._zygote.zygote import Zygote
-
 # Zygotes of this process, by key: what is pickled and unpickled here stays a handle.
-made_here: weakref.WeakValueDictionary[str, Zygote] = weakref.WeakValueDictionary()
+made_here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
 class DataHandle:
@@ -24,16 +21,17 @@ class DataHandle:
 
     __slots__ = ("_zygote",)
 
-    def __init__(self, zygote: Zygote) -> None:
+    def __init__(self, zygote: Any) -> None:
         self._zygote = zygote
 
     @property
     def type_name(self) -> str:
         """Type of the loaded object, "module.name"."""
-        return self._zygote.report.data_type
+        kind: str = self._zygote.report.data_type
+        return kind
 
     def __len__(self) -> int:
-        length = self._zygote.report.data_length
+        length: int | None = self._zygote.report.data_length
         if length is None:
             raise TypeError(f"object of type {self.type_name!r} has no len()")
         return length
