@@ -5,6 +5,7 @@
     context.py      the multiprocessing context: Process, and Popen that asks a generation for a fork
     data.py         the handle of what was loaded; in a worker it is the object
     server.py       what runs in the fresh interpreter: load, warm, freeze
+    rehearsal.py    what each worker does around its task, done before the freeze
     loop.py         then: fork, pass on exit statuses
     program.py      a forked process becomes what `python -m ...` would start
     popen.py        zygote.popen: its subprocess.Popen

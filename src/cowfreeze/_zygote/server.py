@@ -29,7 +29,7 @@ from multiprocessing import connection, reduction, resource_tracker, spawn, util
 from types import FrameType
 from typing import Any, NoReturn
 
-from cowfreeze import _core
+from cowfreeze import _core, _support
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._exit import fast_exit
 from cowfreeze._freeze.freeze import freeze, is_frozen
@@ -37,6 +37,7 @@ from cowfreeze._pack import PackReport, pack
 from cowfreeze._zygote import program, worker
 from cowfreeze._zygote.context import PRELOAD
 from cowfreeze._zygote.loop import Loop
+from cowfreeze._zygote.rehearsal import rehearse
 
 class Server(Loop):
     """What is sent to the fresh interpreter; `spawn` calls its `_bootstrap` there."""
@@ -120,7 +121,6 @@ class Server(Loop):
     def load(self) -> dict[str, Any]:
         """Prepare as spawn does, load, freeze. The figures of the report."""
         spawn.prepare(self.prepared)
-        self.prepared = {}
         for name in PRELOAD:
             importlib.import_module(name)
         if self.known.authkey:  # of the first request, but before the freeze
@@ -134,7 +134,10 @@ class Server(Loop):
         self.check_process("load")
         length = _length(data)
         packed_bytes, notes = 0, []
-        if self.how == "pack":
+        why_not = _support.why_not()  # COWFREEZE=0: everything works, and nothing is frozen
+        if why_not:
+            notes.append(f"nothing was frozen: {why_not}")
+        elif self.how == "pack":
             reports: list[PackReport] = []
             data = pack(data, report=reports.append)
             packed_bytes = reports[0].bytes
@@ -150,12 +153,14 @@ class Server(Loop):
         self.signal_control(False)
         signal.signal(signal.SIGIO, signal.SIG_DFL)
         self.prepare_loop()
-        report = freeze(
-            warmup=None if warmup is None else lambda: warmup(data),
-            relocate_code=self.relocate_code, threads="allow", allow_forked=True,
-        )  # fmt: skip
+        report = None
+        if not why_not:
+            report = freeze(
+                warmup=lambda: (rehearse(self.prepared), warmup and warmup(data)),
+                relocate_code=self.relocate_code, threads="allow", allow_forked=True,
+            )  # fmt: skip
         self.known.loading = False
-        if self.how == "heap" and not is_frozen(data):
+        if not why_not and self.how == "heap" and not is_frozen(data):
             notes.append(
                 f"load returned a {type(data).__name__}, which is not frozen, because it changes by being used. Workers "
                 f"have it, and copy what they touch of it."
@@ -167,8 +172,9 @@ class Server(Loop):
             "name": self.known.name, "generation": self.known.generation, "pid": self.pid, "how": self.how,
             "data_type": name, "data_length": length,
             "load_seconds": loaded - start, "freeze_seconds": time.perf_counter() - loaded,
-            "objects": report.objects, "bytes": report.bytes, "pages": report.pages, "packed_bytes": packed_bytes,
-            "notes": (*notes, *(note for note in report.notes if _core.HAS_IMMORTAL or "pack" not in note)),
+            "objects": report.objects if report else 0, "bytes": report.bytes if report else 0,
+            "pages": report.pages if report else 0, "packed_bytes": packed_bytes,
+            "notes": (*notes, *(report.notes if report and _core.HAS_IMMORTAL else ())),
         }  # fmt: skip
 
     def check_process(self, what: str) -> None:

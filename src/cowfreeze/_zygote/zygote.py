@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cowfreeze import _core
+from cowfreeze import _support
 from cowfreeze._errors import CowfreezeError, UnsupportedError, ZygoteFailed
 from cowfreeze._zygote import worker
 from cowfreeze._zygote.context import ZygoteContext
@@ -87,9 +87,15 @@ class Zygote:
                 "Zygote() was called while a zygote loads, by its load function or a module that this imports. Make "
                 'it in the main program, below `if __name__ == "__main__":`'
             )
+        why_not = _support.why_not_this_build()
+        if why_not:
+            raise UnsupportedError(f"a zygote forks workers that share frozen memory: {why_not}")
+        from cowfreeze import _core
+
         if not _core.is_main_interpreter():
             raise UnsupportedError("Zygote() was called in a sub-interpreter. Make it in the main interpreter.")
         self._load = load
+        # On 3.10 and 3.11 nothing is immortal, and only packed data are shared.
         self._how = how if how != "auto" else "heap" if _core.HAS_IMMORTAL else "pack"
         self._warmup = warmup
         self._relocate_code = relocate_code
