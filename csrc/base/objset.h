@@ -75,6 +75,16 @@ cf_objset_add(cf_objset *set, const void *op)
     return true;
 }
 
+/* Take the object at OP out again. */
+static inline void
+cf_objset_remove(cf_objset *set, const void *op)
+{
+    if (cf_objset_find_window(set, (uintptr_t)op)) {
+        uintptr_t offset = (uintptr_t)op - set->last.start;
+        set->last.bits[offset >> CF_OBJSET_WORD_SHIFT] &= ~((uint64_t)1 << (offset >> CF_OBJSET_SHIFT & 63));
+    }
+}
+
 /* The nearest member at or below ADDRESS, and the nearest above it, within the
  * range that holds ADDRESS; 0: there is none. */
 uintptr_t cf_objset_before(cf_objset *set, uintptr_t address);

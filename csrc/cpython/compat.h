@@ -152,21 +152,8 @@ cf_header_done(PyObject *op)
 #  define cf_is_finalizing() _Py_IsFinalizing()
 #endif
 
-#if CF_HAS_IMMORTAL
-/* Is Python code running in this thread? 3.15 keeps a sentinel below all frames. */
-static inline bool
-cf_has_python_frame(void)
-{
-    PyThreadState *tstate = PyThreadState_Get();
-#  if PY_VERSION_HEX >= 0x030F0000
-    return tstate->current_frame != NULL && tstate->current_frame != tstate->base_frame;
-#  elif PY_VERSION_HEX >= 0x030D0000
-    return tstate->current_frame != NULL;
-#  else
-    return tstate->cframe->current_frame != NULL;
-#  endif
-}
-#endif
+/* _PyUnicode_ClearInterned frees strings that are interned as immortal. */
+#define CF_INTERNED_ARE_FREED (PY_VERSION_HEX >= 0x030E0000)
 
 /* -- str ----------------------------------------------------------------- */
 

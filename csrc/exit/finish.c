@@ -1,400 +1,290 @@
-/* finish.c - an ordinary exit that leaves shared pages alone.
+/* finish.c - the interpreter's end, with a heap that does not die.
  *
- * Py_FinalizeEx() tears everything down, although the kernel would take the
- * whole memory back a moment later. In a worker each of its writes copies a
- * page. After atexit handlers, threads and a collection it
+ * A process ends as ever: CPython finalises, to its last line. What a freeze changed is
+ * that most objects are immortal, and the end of a program is made of deaths. Without a
+ * freeze the modules die in Py_FinalizeEx, in this order:
  *
- *   finalize_modules       stores None into every global of every module
- *   _PyUnicode_ClearInterned   3.13+: writes the state of every interned str;
- *                          3.14+: makes those mortal that are interned as
- *                          immortal, and frees them, although frozen objects
- *                          still point to them
+ *   atexit, threads, a collection
+ *   finalize_modules   1  some names in sys are dropped, __interactivehook__ last
+ *                      2  sys.modules is emptied
+ *                      3  a collection: modules and all that only they hold are garbage.
+ *                         Their finalizers run, while everything is still whole
+ *                      4  what is alive all the same is wiped: None into each global
+ *   the interpreter    5  thread states, context; types; interned strings
  *
- * and what that costs grows with the heap. None of it has an effect where the
- * value is immortal: nothing dies. So the same is done here, to what is mortal
- * only, right before finalize_modules begins:
+ * With a frozen heap nothing would be garbage in 3, and 4 would write every module, before
+ * finalizers that need their globals. So three things are set up between 1 and 2, by the
+ * death of an object that stands in sys.__interactivehook__ during the exit (_exit.py):
  *
- *   sys.modules    [ frozen | frozen | mortal | frozen | mortal ]
- *                      |        |                 |
- *                      `--------+-----------------+--> taken out, after their
- *                  mortal globals were set to None: a file that the worker
- *                  opened is closed, and flushed, as ever. CPython then tears
- *                  down what is left, the modules that the worker imported.
+ *   the heir   an object that dies in 3 in the place of the frozen ones (heir.c), so that
+ *              what only they hold is finalised as ever;
+ *   modules    in a worker frozen ones are taken out of sys.modules, so that 4 passes them
+ *              by;
+ *   strings    the dict of interned strings is exchanged (interned.c), where no other
+ *              interpreter is alive: in a worker because 5 writes every string, in the
+ *              process that froze only where 5 frees strings that frozen objects use.
  *
- * and the interpreter's dict of interned strings is exchanged for one that
- * holds the mortal ones only (interned.c, F2).
+ * gc.freeze() has put mortal objects away, where no collection finds them. They come back,
+ * in front of the others, because the collector finalises in the order of making. After a
+ * freeze of the whole heap a worker can do without: they are not its own.
  *
- * What then still writes has a size of its own, about 2 MiB: static types, the
- * code that is built into the interpreter, objects of C statics. A forked
- * worker goes without it: once its mortal globals are gone and its streams are
- * flushed it calls exit(). For that its status must be known, and CPython keeps
- * that in a C variable. So the death of SystemExit is watched:
- *
- *   main program    handle_system_exit: takes the code, drops the exception,
- *                   finalises, exit(code)     no Python frame exists by then
- *   a caught one    dies in an except clause: a frame exists
- *   a thread's      dies without a frame, but in another thread
- *   a handler's     dies without a frame, but after cf_finish_note(), which
- *                   threading._shutdown() calls before any atexit handler
- *   one that is     does not die: then no status is certain, and so it is if
- *   kept            one was there before the first freeze
- *
- * Where the status is not certain (a traceback was printed, another program
- * than python embeds the interpreter, a subclass of SystemExit) CPython goes
- * on, with the 2 MiB.
- *
- * The moment: finalize_modules first sets some names in sys to None, of which
- * __interactivehook__ is the last. The object that stands there during the
- * exit (exit.pxi) calls us when it dies.
- *
- *   F1  no header of an immortal object is written, and no global that holds
- *       one;
- *   F3  exit() is called only with the status that CPython would pass.
+ * A worker finishes what it made itself. What frozen objects hold and was there at the
+ * freeze (which put it away, by gc.freeze(), so it can be told apart) is its parent's to
+ * finish: it gets one reference more, and lives. Files among it are flushed: what is in
+ * their buffers now was written after the freeze, which flushes them.
  *
  * Start reading at cf_finish_run().
  */
 #include "exit/finish.h"
 
-#include "exit/interned.h"
 #include "base/mem.h"
+#include "exit/heir.h"
+#include "exit/interned.h"
+#include "objects/kept.h"
+#include "objects/packed_memory.h"
+#include "objects/type_info.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#if CF_HAS_IMMORTAL
+static pid_t frozen_in; /* the process that froze */
+static bool with_roots; /* there was a freeze that left most of the heap mortal */
+static PyObject *gc_freeze_function, *gc_unfreeze_function, *gc_get_objects_function;
 
-/* ---- the exit status -------------------------------------------------- */
+/* -- who holds what is mortal -------------------------------------------- */
 
-static destructor dealloc_system_exit;
-
-static struct {
-    pid_t pid;    /* of the process in which one died without a frame; 0: none */
-    int status;   /* -1: unknown */
-} uncaught;
-
-static pid_t noted;  /* the process that has begun to end, with that status */
-
-/* Those that have not died. One that does not die when the interpreter has taken its code
- * (a cycle with its traceback, a global, a task) has the status, and nobody tells which it is. */
-#define MOST_ALIVE 32
-static newfunc new_system_exit;
-static PyObject *alive[MOST_ALIVE];
-static size_t n_alive;
-static bool unsure; /* there were too many, or some that we have not seen begin */
-
-/* Sub-interpreters share the type, may have a GIL of their own, and do not end the process. */
-static bool
-is_ours(void)
-{
-    return PyInterpreterState_Get() == PyInterpreterState_Main();
-}
-
-static PyObject *
-begin_system_exit(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    PyObject *op = new_system_exit(type, args, kwargs);
-    if (op == NULL || !is_ours()) {
-        return op;
-    }
-    if (n_alive == MOST_ALIVE) {
-        unsure = true;
-    }
-    else {
-        alive[n_alive++] = op;
-    }
-    return op;
-}
-
-static void
-end_system_exit(PyObject *op)
-{
-    for (size_t i = 0; i < n_alive; i++) {
-        if (alive[i] == op) {
-            alive[i] = alive[--n_alive];
-            return;
-        }
-    }
-}
-
-static void
-watch_system_exit(PyObject *op)
-{
-    if (!is_ours()) {
-        dealloc_system_exit(op);
-        return;
-    }
-    pid_t pid = getpid(), its_pid = 0;
-    int status = -1;
-    end_system_exit(op);
-    if (noted != pid && !cf_has_python_frame() && syscall(SYS_gettid) == pid) {
-        PyObject *code = ((PySystemExitObject *)op)->code;
-        its_pid = pid;
-        if (Py_IS_TYPE(op, (PyTypeObject *)PyExc_SystemExit)) {
-            if (code == NULL || code == Py_None) {
-                status = 0;
-            }
-            else if (PyLong_Check(code)) {
-                int overflow = 0;
-                long value = PyLong_AsLongAndOverflow(code, &overflow);
-                status = overflow ? -1 : (int)(value & 0xFF);
-            }
-            else {
-                status = 1;
-            }
-        }
-    }
-    dealloc_system_exit(op); /* and the one that it replaced, which counts no longer */
-    if (its_pid != 0) {
-        uncaught.pid = its_pid;
-        uncaught.status = status;
-    }
-}
-
-void
-cf_finish_note(void)
-{
-    noted = getpid();
-    unsure |= n_alive > 0;
-}
-
-void
-cf_finish_met(PyObject *op)
-{
-    if (PyObject_TypeCheck(op, (PyTypeObject *)PyExc_SystemExit)) {
-        unsure = true;
-    }
-}
-
-/* Classes take over the function that makes their instances when they are made. */
-static void
-watch_subclasses(PyTypeObject *type)
-{
-    PyObject *classes = PyObject_CallMethod((PyObject *)type, "__subclasses__", NULL);
-    for (Py_ssize_t i = 0; classes != NULL && i < PyList_GET_SIZE(classes); i++) {
-        PyTypeObject *below = (PyTypeObject *)PyList_GET_ITEM(classes, i);
-        if (below->tp_new == new_system_exit) {
-            below->tp_new = begin_system_exit;
-        }
-        watch_subclasses(below);
-    }
-    PyErr_Clear();
-    Py_XDECREF(classes);
-}
-
-void
-cf_finish_watch(void)
-{
-    PyTypeObject *type = (PyTypeObject *)PyExc_SystemExit;
-    if (dealloc_system_exit == NULL) {
-        dealloc_system_exit = type->tp_dealloc;
-        type->tp_dealloc = watch_system_exit;
-        new_system_exit = type->tp_new;
-        type->tp_new = begin_system_exit;
-        type->tp_vectorcall = NULL; /* it would not ask tp_new */
-        watch_subclasses(type);
-    }
-}
-
-/* ---- modules ---------------------------------------------------------- */
-
-/* As _PyModule_ClearDict: names that begin with one underscore, then the
- * others. What is immortal stays (F1). */
-static void
-drop_mortal_globals(PyObject *dict, cf_finish_result *result)
-{
-    for (int private = 1; private >= 0; private--) {
-        PyObject *key, *value;
-        Py_ssize_t position = 0;
-        while (PyDict_Next(dict, &position, &key, &value)) {
-            if (_Py_IsImmortal(value) || !PyUnicode_CheckExact(key)) {
-                continue;
-            }
-            Py_ssize_t length = PyUnicode_GET_LENGTH(key);
-            bool one = length > 0 && PyUnicode_READ_CHAR(key, 0) == '_'
-                       && (length == 1 || PyUnicode_READ_CHAR(key, 1) != '_');
-            if (one != (bool)private
-                || PyUnicode_CompareWithASCIIString(key, "__builtins__") == 0) {
-                continue;
-            }
-            if (PyDict_SetItem(dict, key, Py_None) < 0) {
-                PyErr_Clear();
-            }
-            result->dropped++;
-        }
-    }
-}
-
-/* ALL: also those modules that are not frozen, and leave sys.modules alone:
- * nothing comes after us. */
-static void
-spare_modules(cf_finish_result *result, bool all)
-{
-    PyObject *modules = PyImport_GetModuleDict();
-    if (modules == NULL || !PyDict_CheckExact(modules)) {
-        return;
-    }
-    size_t room = (size_t)PyDict_GET_SIZE(modules), n = 0;
-    PyObject **spared = cf_mem_map((room + 1) * sizeof(PyObject *));
-    if (spared == NULL) {
-        return;
-    }
-    PyObject *builtins = PyEval_GetBuiltins();
-    PyObject *sys = PyDict_GetItemString(modules, "sys");
-    PyObject *key, *value;
-    Py_ssize_t position = 0;
-    while (n < room && PyDict_Next(modules, &position, &key, &value)) {
-        if (!PyUnicode_CheckExact(key) || !PyModule_Check(value)
-            || (!all && !_Py_IsImmortal(value)) || value == sys || PyModule_GetDict(value) == builtins) {
-            continue;
-        }
-        if (all) {
-            spared[n++] = Py_NewRef(value);
-            continue;
-        }
-        /* Nothing dies, so no code runs; and taking entries out moves none. */
-        if (PyDict_DelItem(modules, key) == 0) {
-            spared[n++] = value;
-        }
-        PyErr_Clear();
-    }
-    result->modules = n;
-    while (n > 0) {
-        drop_mortal_globals(PyModule_GetDict(spared[--n]), result);
-        if (all) {
-            Py_DECREF(spared[n]);
-        }
-    }
-    cf_mem_unmap(spared, (room + 1) * sizeof(PyObject *));
-}
-
-/* False: a stream could not be flushed, which makes status 120 of 0. */
-static bool
-flush(const char *name)
-{
-    PyObject *stream = PySys_GetObject(name);
-    if (stream == NULL || stream == Py_None) {
-        return true;
-    }
-    PyObject *closed = PyObject_GetAttrString(stream, "closed");
-    bool skip = closed != NULL && PyObject_IsTrue(closed) == 1;
-    Py_XDECREF(closed);
-    PyErr_Clear();
-    if (skip) {
-        return true;
-    }
-    PyObject *done = PyObject_CallMethod(stream, "flush", NULL);
-    PyErr_Clear();
-    Py_XDECREF(done);
-    return done != NULL;
-}
-
-/* -- files --------------------------------------------------------------- */
+typedef struct {
+    cf_estate estate;
+    size_t holders_room;
+    size_t class_dicts_room;
+    size_t spared_room;
+    bool inherited;       /* this is a worker */
+    PyObject *emptied[2]; /* dicts of sys and builtins: CPython empties them itself */
+} search;
 
 static int
-note_file(PyObject *op, void *files)
+stop_at_mortal(PyObject *op, void *arg)
 {
-    static const char *const names[2][3] = {{"_io.TextIOWrapper", NULL, NULL},
-                                            {"_io.BufferedWriter", "_io.BufferedRandom", "_io.BufferedRWPair"}};
-    PyObject *const *lists = files;
-    for (PyTypeObject *type = Py_TYPE(op); type != NULL; type = type->tp_base) {
-        for (size_t i = 0; i < 6; i++) {
-            const char *name = names[i / 3][i % 3];
-            if (name != NULL && strcmp(type->tp_name, name) == 0) {
-                (void)PyList_Append(lists[i / 3], op);
-                return 1;
-            }
-        }
-    }
-    return 1;
+    (void)arg;
+    return cf_is_to_die(op);
 }
 
-/* What a frozen object holds does not die, so a file there is not closed. What stands in its
- * buffer must not be lost. Text first: it writes to a buffer. */
+/* Without memory the rest is not found, and does not die. */
 static void
-flush_files(void)
+push(PyObject ***words, size_t *n, size_t *room, PyObject *op)
 {
-    PyObject *lists[2] = {PyList_New(0), PyList_New(0)};
-    if (lists[0] != NULL && lists[1] != NULL) {
-        /* Before 3.14 what was there at a gc.freeze() is not visited. It is little: what is frozen
-         * is in no list of the collector. */
-        PyObject *gc = CF_PERMANENT_IS_HIDDEN ? PyImport_ImportModule("gc") : NULL;
-        Py_XDECREF(gc != NULL ? PyObject_CallMethod(gc, "unfreeze", NULL) : NULL);
-        Py_XDECREF(gc);
-        PyErr_Clear();
-        cf_gc_visit_objects(note_file, lists);
-        PyErr_Clear();
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(lists[0]) + PyList_GET_SIZE(lists[1]); i++) {
-            Py_ssize_t n_texts = PyList_GET_SIZE(lists[0]);
-            PyObject *file = i < n_texts ? PyList_GET_ITEM(lists[0], i) : PyList_GET_ITEM(lists[1], i - n_texts);
-            Py_XDECREF(PyObject_CallMethod(file, "flush", NULL));
+    if (*n == *room) {
+        size_t larger = *room * 2 + 512;
+        PyObject **grown = cf_mem_map(larger * sizeof(PyObject *));
+        if (grown == NULL) {
+            return;
+        }
+        if (*n > 0) {
+            memcpy(grown, *words, *n * sizeof(PyObject *));
+        }
+        cf_mem_unmap(*words, *room * sizeof(PyObject *));
+        *words = grown;
+        *room = larger;
+    }
+    (*words)[(*n)++] = op;
+}
+
+static void
+look_into(void *address, void *arg)
+{
+    search *s = arg;
+    cf_estate *estate = &s->estate;
+    PyObject *op = address;
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyType_Check(op)) {
+        PyObject *dict = cf_type_dict((PyTypeObject *)op);
+        if (dict != NULL && PyDict_Type.tp_traverse(dict, stop_at_mortal, NULL) != 0) {
+            push(&estate->class_dicts, &estate->n_class_dicts, &s->class_dicts_room, dict);
+        }
+    }
+    if (!PyObject_IS_GC(op) || type->tp_traverse == NULL || op == s->emptied[0] || op == s->emptied[1]
+        || (s->inherited && (type == &PyTuple_Type || type == &PyFrozenSet_Type)) /* cannot have changed */
+        || cf_packed_contains((uintptr_t)op)) {
+        return;
+    }
+    if (type->tp_traverse(op, stop_at_mortal, NULL) != 0) {
+        PyObject_GC_UnTrack(op); /* F1 */
+        push(&estate->holders, &estate->n_holders, &s->holders_room, op);
+    }
+}
+
+/* -- what is the parent's ------------------------------------------------ */
+
+static bool
+is_to_finish(cf_decision decision)
+{
+    return decision == CF_SKIP_FILE || decision == CF_SKIP_SOCKET || decision == CF_SKIP_HANDLE
+           || decision == CF_SKIP_FINALIZER || decision == CF_SKIP_GENERATOR || decision == CF_SKIP_TASK
+           || decision == CF_SKIP_LIFE;
+}
+
+static int
+push_mortal(PyObject *op, void *arg)
+{
+    search *s = arg;
+    if (PyObject_IS_GC(op) && cf_is_to_die(op) && is_to_finish(cf_heir_decision(op))) {
+        push(&s->estate.spared, &s->estate.n_spared, &s->spared_room, op);
+    }
+    return 0;
+}
+
+static int
+by_address(const void *a, const void *b)
+{
+    uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Take those out of the sorted estate->spared that the collector has in its hands: they are
+ * younger than the freeze, which put all others away. And every duplicate. */
+static void
+drop_own(cf_estate *estate, PyObject *young)
+{
+    qsort(estate->spared, estate->n_spared, sizeof(PyObject *), by_address);
+    bool *own = cf_mem_map(estate->n_spared);
+    size_t n = 0;
+    for (Py_ssize_t i = 0; own != NULL && i < PyList_GET_SIZE(young); i++) {
+        size_t at = cf_place_among(estate->spared, estate->n_spared, PyList_GET_ITEM(young, i));
+        if (at < estate->n_spared) {
+            own[at] = true;
+        }
+    }
+    PyObject *last = NULL;
+    for (size_t i = 0; own != NULL && i < estate->n_spared; i++) {
+        PyObject *op = estate->spared[i];
+        if (op != last && !own[i]) {
+            estate->spared[n++] = op;
+        }
+        last = op;
+    }
+    cf_mem_unmap(own, estate->n_spared);
+    estate->n_spared = n;
+}
+
+/* It gets one reference more, and lives; of files, what was written to them is written. */
+static void
+leave_to_parent(search *s)
+{
+    cf_estate *estate = &s->estate;
+    for (size_t i = 0; i < estate->n_holders; i++) {
+        PyObject *holder = estate->holders[i];
+        (void)Py_TYPE(holder)->tp_traverse(holder, push_mortal, s);
+    }
+    PyObject *young = PyObject_CallNoArgs(gc_get_objects_function);
+    if (estate->n_spared > 0 && young != NULL && PyList_CheckExact(young)) {
+        drop_own(estate, young);
+    }
+    else {
+        estate->n_spared = 0;
+    }
+    PyErr_Clear();
+    Py_XDECREF(young);
+    for (size_t i = 0; i < estate->n_spared; i++) {
+        Py_INCREF(estate->spared[i]);
+    }
+    for (size_t i = 0; i < estate->n_spared; i++) {
+        if (cf_policy_is_buffered_file(Py_TYPE(estate->spared[i]))) {
+            Py_XDECREF(PyObject_CallMethod(estate->spared[i], "flush", NULL));
             PyErr_Clear(); /* it is closed */
         }
     }
-    PyErr_Clear();
-    Py_XDECREF(lists[0]);
-    Py_XDECREF(lists[1]);
 }
 
-/* F3: to be asked before anything is torn down. */
-static int
-known_status(void)
+/* -- modules ------------------------------------------------------------- */
+
+static PyObject *
+dict_of(PyObject *modules, const char *name)
 {
-    if (noted != getpid() || unsure) {
-        return -1;
+    PyObject *module = PyDict_GetItemString(modules, name);
+    return module != NULL && PyModule_Check(module) ? PyModule_GetDict(module) : NULL;
+}
+
+static void
+spare_modules(PyObject *modules, cf_finish_result *result)
+{
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(modules, &position, &key, &value)) {
+        /* Nothing dies, so no code runs; and taking entries out moves none. */
+        if (PyUnicode_CheckExact(key) && PyModule_Check(value) && cf_header_done(value)
+            && PyDict_DelItem(modules, key) == 0) {
+            result->modules++;
+        }
     }
-    return uncaught.pid == noted ? uncaught.status : 0;
+    PyErr_Clear();
+}
+
+/* -- all of it ----------------------------------------------------------- */
+
+static bool
+is_alone(void)
+{
+    return PyInterpreterState_Head() == PyInterpreterState_Main()
+           && PyInterpreterState_Next(PyInterpreterState_Main()) == NULL;
+}
+
+/* What was put away, to the front of the oldest generation. */
+static void
+bring_back(void)
+{
+    PyObject *functions[] = {gc_freeze_function, gc_unfreeze_function};
+    for (int i = 0; i < 2; i++) {
+        Py_XDECREF(PyObject_CallNoArgs(functions[i]));
+        PyErr_Clear();
+    }
+}
+
+int
+cf_finish_prepare(bool whole_heap)
+{
+    frozen_in = getpid();
+    with_roots |= !whole_heap;
+    (void)cf_interned_find();
+    if (gc_get_objects_function == NULL) {
+        PyObject *gc = PyImport_ImportModule("gc");
+        if (gc == NULL) {
+            return -1;
+        }
+        gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
+        gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
+        gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
+        Py_DECREF(gc);
+        if (gc_freeze_function == NULL || gc_unfreeze_function == NULL || gc_get_objects_function == NULL) {
+            return -1;
+        }
+    }
+    return cf_heir_prepare();
 }
 
 void
-cf_finish_run(cf_finish_result *result, bool may_end)
+cf_finish_run(cf_finish_result *result)
 {
     *result = (cf_finish_result){0};
-    if (!cf_is_finalizing()) {
+    PyObject *modules = PyImport_GetModuleDict();
+    if (!cf_is_finalizing() || modules == NULL || !PyDict_CheckExact(modules)) {
         return;
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    int status = may_end ? known_status() : -1;
-    spare_modules(result, status >= 0);
-    if (status >= 0) {
-        PyGC_Enable();
-        PyGC_Collect();
-        flush_files();
-        bool flushed = flush("stdout");
-        (void)flush("stderr");
-        result->ended = true;
-        exit(flushed ? status : 120);
+    search s = {.inherited = getpid() != frozen_in, .emptied = {dict_of(modules, "sys"), dict_of(modules, "builtins")}};
+    cf_kept_visit(look_into, &s);
+    if (s.inherited) {
+        leave_to_parent(&s);
+        spare_modules(modules, result);
     }
-    flush_files();
-    result->swapped = cf_interned_swap(&result->strings);
+    if (!s.inherited || with_roots) {
+        bring_back();
+    }
+    cf_heir_make(&s.estate);
+    result->holders = s.estate.n_holders;
+    if (is_alone() && (s.inherited || CF_INTERNED_ARE_FREED)) {
+        result->swapped = cf_interned_swap(&result->strings);
+    }
     PyErr_Restore(type, value, traceback);
 }
-
-#else /* every count is written, so there is nothing to spare */
-
-void
-cf_finish_watch(void)
-{
-}
-
-void
-cf_finish_note(void)
-{
-}
-
-void
-cf_finish_met(PyObject *op)
-{
-    (void)op;
-}
-
-void
-cf_finish_run(cf_finish_result *result, bool may_end)
-{
-    (void)may_end;
-    *result = (cf_finish_result){0};
-}
-
-#endif

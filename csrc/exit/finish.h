@@ -1,4 +1,4 @@
-/* finish.h - an ordinary exit that leaves shared pages alone. */
+/* finish.h - the interpreter's end, with a heap that does not die. */
 #ifndef CF_FINISH_H
 #define CF_FINISH_H
 
@@ -6,28 +6,18 @@
 
 /* What cf_finish_run did; for tests, and for nothing else. */
 typedef struct {
-    size_t modules;   /* frozen modules that finalisation will not walk */
-    size_t dropped;   /* mortal globals of them that were set to None */
+    size_t holders;   /* frozen objects that hold mortal ones */
+    size_t modules;   /* frozen modules that finalisation does not take apart */
     size_t strings;   /* interned strings that stay in the interpreter's dict */
     bool swapped;     /* the dict of interned strings was replaced */
-    bool ended;       /* the process was ended on the spot */
 } cf_finish_result;
 
-/* In the parent, once: from now on remember what an uncaught SystemExit says. */
-void cf_finish_watch(void);
+/* In the process that is going to freeze, before anything is frozen. Returns 0, or -1 with
+ * an exception. */
+int cf_finish_prepare(bool whole_heap);
 
-/* The process has begun to end: its status is settled. */
-void cf_finish_note(void);
-
-/* OP is an exception that a freeze marks: if it is a SystemExit, the status of an end is not known. */
-void cf_finish_met(PyObject *op);
-
-/* While the interpreter is being finalised, after the atexit handlers and
- * right before modules are torn down. Does nothing at any other time. Runs
- * destructors of mortal objects; no exception is set or lost. MAY_END: this is
- * a forked process of the ordinary `python` program, and no traceback was
- * printed at its end; then its status is known, and it ends here: this
- * function does not return. */
-void cf_finish_run(cf_finish_result *result, bool may_end);
+/* While the interpreter is being finalised, right before modules are taken apart; does
+ * nothing at any other time. No exception is set or lost. */
+void cf_finish_run(cf_finish_result *result);
 
 #endif

@@ -33,6 +33,7 @@
 #include "cpython/layout.h"
 #include "cpython/live_frames.h"
 #include "freeze/running_code.h"
+#include "objects/kept.h"
 #include "base/mem.h"
 #include "freeze/relocate_code.h"
 #include "allocators/seal_pymalloc.h"
@@ -307,6 +308,18 @@ seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
     cf_seal_huge_pages(pages);
 }
 
+/* Files that were left and write through a buffer; without memory, some of them. */
+static void
+list_files(const cf_plan *plan, PyObject *files)
+{
+    for (size_t i = 0; i < plan->left.used; i++) {
+        PyObject *op = (PyObject *)plan->left.words[i];
+        if (cf_policy_is_buffered_file(Py_TYPE(op)) && PyList_Append(files, op) < 0) {
+            PyErr_Clear();
+        }
+    }
+}
+
 /* -- all of it ----------------------------------------------------------- */
 
 int
@@ -373,6 +386,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     plan.skip = request->skip;
     cf_plan_exclude(&plan, request->own[0]);
     cf_plan_exclude(&plan, request->own[1]);
+    cf_plan_exclude(&plan, request->files);
 
     /* From here on nothing can fail. */
     walk(&plan, request->roots, all);
@@ -397,6 +411,10 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         outcome->seconds_seal = now() - start;
     }
     outcome->peak_extra_bytes = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
+    if (!request->dry_run) {
+        list_files(&plan, request->files);
+        cf_kept_take(&plan);
+    }
     ret = 0;
 
 done:

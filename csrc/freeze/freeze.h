@@ -11,6 +11,7 @@ typedef struct {
     PyObject *roots;         /* tuple; empty: the whole heap */
     PyTypeObject **skip;     /* NULL-terminated, or NULL */
     PyObject *own[2];        /* the report, which is never part of the plan */
+    PyObject *files;         /* a list, nor is it: for files with buffers that were left */
     bool collect;            /* run a full collection first */
     bool gc_freeze;          /* move the rest to the permanent generation */
     bool seal;               /* fill up partly used allocator pools */

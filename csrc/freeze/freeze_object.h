@@ -115,11 +115,10 @@ static void
 pass_over(cf_plan *plan, PyObject *op, cf_decision decision)
 {
     plan->skipped_by[decision]++;
-    if (decision == CF_SKIP_BUFFER || decision == CF_SKIP_WEAKREF || decision == CF_SKIP_LIFE) {
+    cf_stack_push(&plan->left, (uintptr_t)op);
+    if (decision == CF_SKIP_BUFFER || decision == CF_SKIP_WEAKREF || decision == CF_SKIP_FINALIZER
+        || decision == CF_SKIP_LIFE) {
         cf_stack_push(&plan->todo, (uintptr_t)op);
-    }
-    if (decision == CF_SKIP_WEAKREF) {
-        cf_stack_push(&plan->weakrefs, (uintptr_t)op);
     }
 }
 

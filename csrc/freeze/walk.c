@@ -244,7 +244,7 @@ visit_left_over(PyObject *op, void *arg)
 {
     cf_plan *plan = arg;
     if (is_made_in_sight(op) && !cf_header_done(op) && cf_objset_add(&plan->seen, op)) {
-        plan->skipped_by[CF_SKIP_UNFINISHED]++;
+        pass_over(plan, op, CF_SKIP_UNFINISHED);
     }
     return 1;
 }
@@ -305,8 +305,11 @@ warm_deferred(void *object, void *arg)
 static void
 settle_weakrefs(cf_plan *plan)
 {
-    while (plan->weakrefs.used > 0) {
-        PyObject *op = (PyObject *)cf_stack_pop(&plan->weakrefs);
+    for (size_t i = 0; i < plan->left.used; i++) {
+        PyObject *op = (PyObject *)plan->left.words[i];
+        if (!PyWeakref_Check(op) || !find_type(plan, Py_TYPE(op))->check_object) {
+            continue;
+        }
         PyObject *referent = ((PyWeakReference *)op)->wr_object;
         bool taken = plan->dry_run ? cf_objset_before(&plan->seen, (uintptr_t)referent) == (uintptr_t)referent
                                    : cf_header_done(referent);

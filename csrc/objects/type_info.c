@@ -17,6 +17,8 @@
  *   - generators, greenlets, tasks: resuming writes into them anyway, and immortal ones
  *     never run their finally blocks.
  *   - files, sockets, connections: an immortal one is never closed or flushed.
+ *   - whatever else has a finalizer (__del__, tp_finalize, tp_del): it would never
+ *     run. What it refers to is followed.
  *   - weak references with a callback to what is not frozen: when that dies in a
  *     cycle, the collector moves them to a list of its own (gcmodule.c,
  *     handle_weakrefs), through the NULL pointers of what is untracked. An immortal
@@ -32,7 +34,6 @@
  */
 #include "objects/type_info.h"
 
-#include "exit/finish.h"
 #include "cpython/layout.h"
 #include "objects/packed_types.h"
 
@@ -86,6 +87,7 @@ static const char *const decision_names[CF_N_DECISIONS] = {
     [CF_SKIP_FILE] = "file",
     [CF_SKIP_SOCKET] = "socket",
     [CF_SKIP_HANDLE] = "open handle",
+    [CF_SKIP_FINALIZER] = "object with a finalizer",
     [CF_SKIP_TASK] = "task or future",
     [CF_SKIP_CONTEXT] = "context",
     [CF_SKIP_EXCEPTION] = "exception with a traceback",
@@ -148,7 +150,8 @@ decision_of(PyTypeObject *type, PyTypeObject *const *skip)
             }
         }
     }
-    return CF_TAKE;
+    /* Inherited by subclasses; of Python classes it is __del__. */
+    return type->tp_finalize != NULL || type->tp_del != NULL ? CF_SKIP_FINALIZER : CF_TAKE;
 }
 
 static cf_sizing
@@ -304,7 +307,7 @@ cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *const *s
                      || type == &PyFunction_Type || is_subtype(type, &PyModule_Type);
     info->function = type == &PyFunction_Type;
     if (info->decision != CF_TAKE && info->decision != CF_SKIP_BUFFER
-        && info->decision != CF_SKIP_LIFE) {
+        && info->decision != CF_SKIP_FINALIZER && info->decision != CF_SKIP_LIFE) {
         info->edges = 0; /* what is skipped is not looked into either */
     }
     if (info->decision == CF_TAKE) {
@@ -337,8 +340,22 @@ cf_policy_object(const cf_typeinfo *info, PyObject *op)
     if (((PyBaseExceptionObject *)op)->traceback != NULL) {
         return CF_SKIP_EXCEPTION;
     }
-    cf_finish_met(op);
     return CF_TAKE;
+}
+
+bool
+cf_policy_is_buffered_file(PyTypeObject *type)
+{
+    static const char *const names[] = {"_io.TextIOWrapper", "_io.BufferedWriter", "_io.BufferedRandom",
+                                        "_io.BufferedRWPair"};
+    for (; type != NULL; type = type->tp_base) {
+        for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+            if (strcmp(type->tp_name, names[i]) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 /* A frozen str only looks interned there (cf_str_prepare), so it is not exchanged for

@@ -33,6 +33,7 @@ typedef enum {
     CF_SKIP_FILE,
     CF_SKIP_SOCKET,
     CF_SKIP_HANDLE,    /* connections, mmap, selectors: what must be closed */
+    CF_SKIP_FINALIZER, /* a finalizer of its own, which must run: followed, never marked */
     CF_SKIP_TASK,
     CF_SKIP_CONTEXT,
     CF_SKIP_EXCEPTION, /* with a traceback: would keep its frames */
@@ -105,6 +106,10 @@ void cf_policy_classify(cf_typeinfo *info, PyTypeObject *type, PyTypeObject *con
 
 /* The decision on one object of a type with check_object. Likewise. */
 cf_decision cf_policy_object(const cf_typeinfo *info, PyObject *op);
+
+/* Do instances of TYPE write to a file through a buffer, which flush() empties? Subclasses too.
+ * Likewise. */
+bool cf_policy_is_buffered_file(PyTypeObject *type);
 
 /* Builds with CF_STR_STATE_CHECKED: is OP the name of a special method, and only equal to
  * the interned one? Likewise. */

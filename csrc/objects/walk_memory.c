@@ -101,7 +101,7 @@ cf_plan_reserve(cf_plan *plan)
         || cf_stack_reserve(&plan->codes, words / 8) < 0 /* they are large */
         || cf_stack_reserve(&plan->types, words / 16) < 0
         || cf_stack_reserve(&plan->functions, words / 8) < 0
-        || cf_stack_reserve(&plan->weakrefs, words / 2) < 0) {
+        || cf_stack_reserve(&plan->left, words / 2) < 0) {
         goto error;
     }
     return 0;
@@ -120,7 +120,7 @@ cf_plan_clear(cf_plan *plan)
     cf_stack_clear(&plan->codes);
     cf_stack_clear(&plan->types);
     cf_stack_clear(&plan->functions);
-    cf_stack_clear(&plan->weakrefs);
+    cf_stack_clear(&plan->left);
     cf_mem_unmap(plan->infos, CF_MAX_TYPES * sizeof(cf_typeinfo));
     cf_mem_unmap(plan->type_index, TYPE_INDEX_SIZE * sizeof(uint32_t));
     cf_mem_unmap(plan->ranges, plan->ranges_capacity * sizeof(cf_range));
@@ -130,7 +130,9 @@ cf_plan_clear(cf_plan *plan)
 void
 cf_plan_exclude(cf_plan *plan, PyObject *op)
 {
-    (void)cf_objset_add(&plan->seen, op);
+    if (cf_objset_add(&plan->seen, op)) {
+        cf_stack_push(&plan->left, (uintptr_t)op);
+    }
 }
 
 cf_typeinfo *

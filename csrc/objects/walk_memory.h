@@ -34,7 +34,7 @@ typedef struct {
     cf_stack codes;            /* code objects taken */
     cf_stack types;            /* types taken */
     cf_stack functions;        /* functions taken; with `relocate` only */
-    cf_stack weakrefs;         /* with a callback: decided about at the end */
+    cf_stack left;             /* objects passed over; of weak references, decided at the end */
     cf_pageset *tables;        /* pages of what lies outside the objects' first page */
     size_t skipped_by[CF_N_DECISIONS];
     size_t unwarmed;

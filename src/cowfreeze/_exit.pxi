@@ -2,20 +2,14 @@
 from libc.stdlib cimport atexit as c_atexit
 
 
-cdef extern from "exit/interned.h":
-    bint cf_interned_find()
-
-
 cdef extern from "exit/finish.h":
     ctypedef struct cf_finish_result:
+        size_t holders
         size_t modules
-        size_t dropped
         size_t strings
         bint swapped
-        bint ended
-    void cf_finish_watch()
-    void cf_finish_note()
-    void cf_finish_run(cf_finish_result *result, bint may_end)
+    int cf_finish_prepare(bint whole_heap) except -1
+    void cf_finish_run(cf_finish_result *result)
 
 
 cdef cf_finish_result _finish_result
@@ -25,37 +19,42 @@ cdef int _last_fd = -1
 cdef uint64_t _last_process = 0
 
 
-def prepare_finish() -> bool:
-    """In the parent: get ready to spare what is frozen at the exit.
-
-    False: the interpreter's dict of interned strings is not known, and is torn down in full.
-    """
-    cf_finish_watch()
-    return cf_interned_find()
-
-
-def note_end() -> None:
-    """Say that the process has begun to end: an exit status that comes up later is not its own."""
-    cf_finish_note()
+def prepare_finish(bint whole_heap) -> None:
+    """In the process that is going to freeze: get ready for its end, and its children's."""
+    cf_finish_prepare(whole_heap)
 
 
 cdef class ExitHook:
-    """Spares what is frozen when it dies during the interpreter's finalisation (csrc/exit/finish.c).
+    """What is to be done at the end happens when it dies during the interpreter's finalisation (csrc/exit/finish.c).
 
-    It is put where finalisation drops it first. At any other time its death does nothing. With
-    MAY_END the process may be ended there, if its exit status is known.
+    It is put where finalisation drops it first. At any other time its death does nothing.
     """
-
-    cdef bint may_end
-
-    def __cinit__(self, bint may_end):
-        self.may_end = may_end
 
     def __call__(self) -> None:
         """It stands in for sys.__interactivehook__, which is called without arguments."""
 
     def __dealloc__(self):
-        cf_finish_run(&_finish_result, self.may_end)
+        cf_finish_run(&_finish_result)
+
+
+cdef class LastFlush:
+    """Flushes the streams that CPython began with when it dies, as their own death would.
+
+    They die when sys is emptied, unless a frozen object refers to them: stdout as the default of
+    an argument, say.
+    """
+
+    cdef tuple streams
+
+    def __cinit__(self, *streams):
+        self.streams = streams
+
+    def __dealloc__(self):
+        for stream in self.streams:
+            try:
+                stream.flush()
+            except BaseException:
+                pass
 
 
 cdef void _measure_last() noexcept nogil:
@@ -70,7 +69,7 @@ cdef void _measure_last() noexcept nogil:
 def measure_at_exit(Witness witness not None, int fd) -> None:
     """For tests and benchmarks: measure this process when its interpreter is gone.
 
-    Writes one record, and behind it a cf_finish_result (three words, two bools), to FD. The C
+    Writes one record, and behind it a cf_finish_result (three words, one bool), to FD. The C
     library calls it in exit(), so it also counts what Py_FinalizeEx copied; os._exit() passes it by.
     """
     global _last_witness, _last_fd, _last_process

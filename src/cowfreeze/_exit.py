@@ -1,7 +1,7 @@
-"""The end of a worker: without tearing down what it shares with its parent.
+"""The end of a process: CPython's own, with a heap that does not die.
 
-    ordinary exit   atexit, threads, tear-down of what is mortal        prepare_exit()
-    fast_exit()     atexit, threads, flush, and the process is gone     asked for by name
+    ordinary exit   atexit, threads, finalisation: all of it, by CPython      prepare_exit()
+    fast_exit()     atexit, threads, flush, and the process is gone           asked for by name
 
 An ordinary exit of CPython stores None into every global of every module and, from 3.13 on, writes
 to every interned string: pages that the worker shared until then. A frozen value does not die by
@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
-import io
 import os
 import signal
+import stat
 import sys
 import threading
 from types import TracebackType
@@ -32,35 +31,30 @@ _import_pid = os.getpid()
 _prepared = False
 
 
-def prepare_exit() -> None:
-    """Let an ordinary exit of this process, and of those forked from it, spare what is frozen.
+def prepare_exit(*, whole_heap: bool) -> None:
+    """Let this process, and those forked from it, end as they would without a freeze.
 
-    Called by `freeze`, before anything is marked. Before Python 3.12, where nothing is immortal,
-    only files that frozen objects hold are flushed.
+    Called by `freeze`, before anything is marked. The process that froze last finishes what was
+    there at the freeze; those forked from it finish what they make themselves.
     """
     global _prepared
-    if _prepared:
-        return
-    _prepared = True
-    if not _core.HAS_IMMORTAL:
-        atexit.register(_flush_files)
-        return
-    try:
-        # Runs before all atexit handlers, when nothing has changed the exit status yet.
-        threading._register_atexit(_core.note_end)  # type: ignore[attr-defined]
-    except RuntimeError:
-        return  # the main thread has ended, others go on: this exit is CPython's own
-    _core.prepare_finish()
-    atexit.register(_stand_in)
+    _core.prepare_finish(whole_heap)
+    if not _prepared:
+        atexit.register(_stand_in)
+        _prepared = True
 
 
-def _flush_files() -> None:
-    """What a frozen object holds does not die, so a file there is not closed: its buffer must not be lost."""
-    gc.unfreeze()  # get_objects() passes over what a gc.freeze() has met
-    # By type(): isinstance() may run code of what it is asked about. Text first: it writes to a buffer.
-    for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
-        for file in [one for one in gc.get_objects() if issubclass(type(one), kind)]:
-            with contextlib.suppress(Exception):
+def flush_files(files: list[Any]) -> None:
+    """Empty the buffers of FILES, which frozen objects hold: no worker inherits half a line of them.
+
+    Files on disk only: writing to a pipe could wait for ever. Not the standard streams: every process
+    flushes them at its end, and does so with what it inherited, with and without a freeze.
+    """
+    streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+    spared = {id(stream) for stream in streams} | {id(getattr(stream, "buffer", None)) for stream in streams}
+    for file in files:
+        with contextlib.suppress(Exception):
+            if id(file) not in spared and file.writable() and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 file.flush()
 
 
@@ -70,24 +64,9 @@ def _stand_in() -> None:
     Of the names that `finalize_modules` sets to None before it looks at modules, this is the last,
     and nobody calls it any more: it is for the start of an interactive session.
     """
-    sys.__interactivehook__ = _core.ExitHook(may_end=is_forked() and _is_plain_end())
-
-
-def _is_plain_end() -> bool:
-    """Does this end with the status of SystemExit, or with 0? Else CPython goes on to the end.
-
-    Not after a traceback (status 1, or a signal), not in an interactive session, not where another
-    program than `python` embeds the interpreter and decides, and not with greenlets, which keep
-    frames that look like a thread's first one.
-    """
-    if hasattr(sys, "last_value") or sys.flags.interactive or sys.flags.inspect:
-        return False
-    if "greenlet" in sys.modules or not sys.orig_argv:
-        return False
-    try:
-        return os.path.samefile(sys.executable, "/proc/self/exe")
-    except OSError:
-        return False
+    sys.__interactivehook__ = _core.ExitHook()
+    # Behind everything else that is in sys.
+    sys.cowfreeze_last = _core.LastFlush(sys.__stdout__, sys.__stderr__)  # type: ignore[attr-defined]
 
 
 def fast_exit(status: int | str | None = 0) -> NoReturn:

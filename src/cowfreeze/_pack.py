@@ -9,6 +9,7 @@ from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._errors import UnsupportedError
+from cowfreeze._exit import flush_files, prepare_exit
 from cowfreeze._freeze.checks import look_at_layouts
 from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size
@@ -142,11 +143,14 @@ def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
     """Keep alive what packed memory refers to, and freeze it. The bytes that were frozen."""
     _kept.append(keeper)
     look_at_layouts()
+    prepare_exit(whole_heap=False)
     counts = _core.FreezeCounts()
+    files: list[Any] = []
     seal = outside >= _WORTH_SEALING
     try:
         report = FreezeReport(counts, whole_heap=False, dry_run=False, sealed=seal)
-        _core.freeze_objects((keeper,), counts, report, seal=seal)
+        _core.freeze_objects((keeper,), counts, report, files, seal=seal)
+        flush_files(files)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not counts.refused:
             raise

@@ -89,6 +89,7 @@ cdef extern from "freeze/freeze.h":
         PyObject *roots
         PyTypeObject **skip
         PyObject *own[2]
+        PyObject *files
         bint collect
         bint gc_freeze
         bint seal
@@ -253,17 +254,19 @@ cdef class FreezeCounts:
         }
 
 
-def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, *,
+def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, list files not None, *,
                    tuple skip=(), bint collect=False, bint gc_freeze=False, bint seal=False, bint dry_run=False,
                    bint relocate=False):
     """Freeze what ROOTS reach, or with no roots the whole heap; fill in COUNTS.
 
-    COUNTS and REPORT, which holds it, stay mortal in any case.
+    COUNTS and REPORT, which holds it, stay mortal in any case. FILES gets the files with
+    buffers that were met and left.
     """
     cdef cf_request request
     request.roots = <PyObject *>roots
     request.own[0] = <PyObject *>counts
     request.own[1] = <PyObject *>report
+    request.files = <PyObject *>files
     request.collect = collect
     request.gc_freeze = gc_freeze
     request.seal = seal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowfreeze import _core
-from cowfreeze._exit import prepare_exit
+from cowfreeze._exit import flush_files, prepare_exit
 from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts, refusal
 from cowfreeze._freeze.move import prepare_move
 from cowfreeze._freeze.report import FreezeReport
@@ -116,17 +116,18 @@ def freeze(
     notes += look_at_layouts()
     moved = prepare_move(remap, hugepages)
     if not dry_run:
-        prepare_exit()
+        prepare_exit(whole_heap=not roots)
     counts = _core.FreezeCounts()
     notes = _notes_on_roots(roots) + notes
     report = FreezeReport(
         counts, whole_heap=not roots, dry_run=dry_run, sealed=seal and not dry_run, first_notes=notes, moved=moved,
         huge=hugepages,
     )  # fmt: skip
+    files: list[Any] = []
     # From here on nothing is allocated once objects have been marked.
     try:
         _core.freeze_objects(
-            roots, counts, report, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
+            roots, counts, report, files, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
             relocate=move,
         )  # fmt: skip
     except RuntimeError:
@@ -135,6 +136,7 @@ def freeze(
         raise refusal(counts.refused) from None
     if not dry_run:
         _last = {"collect": collect, "gc_freeze": gc_freeze, "seal": seal}
+    flush_files(files)
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
     return report
