@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import types
 from typing import Any
 
 import cowfreeze
@@ -115,3 +116,26 @@ def read_in_worker() -> dict[str, int]:
     plain = len(copied_by(read) & pages)
     cowfreeze.freeze(array)
     return {"pages": len(pages), "plain": plain, "frozen": len(copied_by(read) & pages)}
+
+
+def resized() -> dict[str, Any]:
+    """numpy asks the reference count whether it may move an array's data."""
+    np = _numpy()
+    holder = types.SimpleNamespace(array=np.arange(10))
+    holder.array.resize(20)
+    plain = holder.array.shape == (20,)
+    holder.array = np.arange(10)
+    cowfreeze.freeze(holder)
+    refused = False
+    try:
+        holder.array.resize(20)
+    except ValueError:
+        refused = holder.array.shape == (10,)
+    holder.array.resize(20, refcheck=False)
+    packed, owned = cowfreeze.pack(np.arange(10)), True
+    for arguments in ({}, {"refcheck": False}):
+        try:
+            packed.resize(20, **arguments)
+        except ValueError:
+            owned = False
+    return {"plain": plain, "refused": refused, "sum": int(holder.array.sum()), "owned": owned, "same": packed.sum() == 45}

@@ -112,6 +112,11 @@ def test_object_fields_of_structured_arrays_are_frozen_or_reported() -> None:
     assert result["unmarked"] == 0 or any("structured" in note for note in result["notes"])
 
 
+def test_a_frozen_array_is_resized_without_the_check_only() -> None:
+    result = run_in_child("freeze.cases_arrays", "resized")
+    assert result == {"plain": True, "refused": True, "sum": 45, "owned": False, "same": True}
+
+
 def test_a_worker_reads_an_object_array_without_copying_it() -> None:
     result = run_in_child("freeze.cases_arrays", "read_in_worker")
     assert result["plain"] > 0.9 * result["pages"] > 100, "the read does not write mortal objects"

@@ -7,6 +7,7 @@ TypeError, but for the idioms that docs/pack.md names, and C calls may end their
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,12 +24,13 @@ UNCAUGHT = {"Element.attrib", "json markers"}
 SOME = ("no list", "three", "long", "no dict", "full", "numbers", "few")
 
 
-def run(kind: str, *containers: str) -> dict[str, dict[str, list[Any]]]:
+def run(kind: str, *containers: str, **environment: str) -> dict[str, dict[str, list[Any]]]:
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(Path(__file__).with_name("writes.py")), kind, *containers],
         capture_output=True,
         text=True,
         timeout=1200,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)  # type: ignore[no-any-return]
@@ -58,3 +60,33 @@ def look_at(kind: str, result: dict[str, dict[str, list[Any]]]) -> None:
                 assert status == 0 and outcome != "changed" and repaired == 0, case
     assert {"TypeError", "SystemError"} <= outcomes | ({"SystemError"} if kind == "python" else set())
     assert PRIVATE is ("changed" in outcomes), "where memory is private, some of these succeed"
+
+
+@pytest.mark.skipif(not PRIVATE, reason="there tables are read-only")
+@pytest.mark.parametrize("name", ["debug", *(pytest.param(n, marks=pytest.mark.slow) for n in ("malloc", "malloc_debug", "tracemalloc"))])
+def test_every_write_under_other_allocators(name: str) -> None:
+    """Tables come to whatever frees and enlarges, and must not come through."""
+    chosen = {"PYTHONTRACEMALLOC": "1"} if name == "tracemalloc" else {"PYTHONMALLOC": name}
+    result = run("c", "no list", "three", "full", "few", **chosen)
+    assert all(status == 0 and same for cells in result.values() for status, _, same, _ in cells.values())
+
+
+SEALING = """
+import sys, cowfreeze
+data = [[i, str(i), {"k": [i]}] for i in range(20_000)]
+holes = [[i] for i in range(20_000)]
+del holes[::2]
+if sys.argv[1] == "pack":
+    cowfreeze.pack(data)
+report = cowfreeze.freeze(data)
+print(report.sealed_bytes > 0, len(report.notes))
+"""
+
+
+def test_a_freeze_after_a_pack_knows_the_allocator() -> None:
+    """What guards tables is CPython's raw allocator for that time, which is how pymalloc is known."""
+    outputs = {
+        before: subprocess.run([sys.executable, "-c", SEALING, before], capture_output=True, text=True, check=True).stdout
+        for before in ("pack", "nothing")
+    }
+    assert outputs["pack"] == outputs["nothing"] and (not PRIVATE or outputs["pack"].startswith("True")), outputs
