@@ -7,6 +7,7 @@
 SHELL := bash
 PYTHON ?=
 PYTEST_ARGS ?=
+LANES ?= 2
 BENCH_ARGS ?=
 CPYTHON_ARGS ?=
 DEMO_ARGS ?=
@@ -21,8 +22,8 @@ help:  ## list the targets
 demo:  ## build the package and run the main job on real data
 	@env=$$(.ci/venv demo "" $(PYTHON)) && "$$env/bin/cowfreeze" demo $(DEMO_ARGS)
 
-test:  ## build the package and run its tests, without the slow ones
-	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m 'not slow' $(PYTEST_ARGS)
+test:  ## build the package and run its tests, without the slow ones, in LANES processes
+	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" tests/helpers/lanes.py $(LANES) -m 'not slow' $(PYTEST_ARGS)
 
 test-slow:  ## only the tests that need minutes or a lot of memory
 	@env=$$(.ci/venv test "[test]" $(PYTHON)) && "$$env/bin/python" -X faulthandler -m pytest -m slow $(PYTEST_ARGS)

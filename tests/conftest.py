@@ -11,10 +11,19 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from helpers import lanes
 from helpers.child import CaseSkipped
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    lanes.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    lanes.register(config)
 
 
 @pytest.hookimpl(hookwrapper=True)

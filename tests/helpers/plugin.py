@@ -55,14 +55,19 @@ def project(pytester: pytest.Pytester, *tests: str, ini: str = "") -> None:
     pytester.makeini(f"[pytest]\n{ini}\n")
 
 
+# Plugins that these tests are not about, whatever is installed. hypothesis alone is seventy modules, which each
+# inner run would import and rewrite anew.
+WITHOUT = [word for name in ("cacheprovider", "randomly", "hypothesispytest") for word in ("-p", f"no:{name}")]
+
+
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
-    """pytest in this process; without plugins that other tests are about, whatever is installed."""
-    return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:randomly", *options)
+    """pytest in this process."""
+    return pytester.runpytest_inprocess(*WITHOUT, *options)
 
 
 def run_apart(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     """pytest in a process of its own, whose heap has no holes that earlier tests left."""
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", *options)
+    return pytester.runpytest_subprocess(*WITHOUT, *options)
 
 
 def figures(pytester: pytest.Pytester, *options: str) -> list[dict[str, Any]]:

@@ -132,6 +132,10 @@ def test_does_without_python_h(room: str) -> None:
         todo += [CSRC / header for header in includes(path)]
 
 
+def test_tests_stand_in_folders_as_the_source() -> None:
+    assert [path.name for path in (ROOT / "tests").glob("*.py")] == ["conftest.py"]
+
+
 @pytest.mark.parametrize("path", sources("csrc", "src", "tests", "bench"), ids=name)
 def test_no_file_wants_a_second_room(path: Path) -> None:
     lines = len(path.read_text().splitlines())
