@@ -331,8 +331,14 @@ def test_a_warm_up_that_writes_is_told(pytester: pytest.Pytester) -> None:
     run(pytester).assert_outcomes(failed=1)
 
 
-@pytest.mark.parametrize("name", ["benchmark", "record_testsuite_property", "record_xml_attribute"])
-def test_what_would_stay_in_a_worker_is_refused(pytester: pytest.Pytester, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        *((name, "whose work would stay") for name in ("benchmark", "record_testsuite_property", "record_xml_attribute")),
+        *((name, "whose file all workers") for name in ("capfd", "capfdbinary")),
+    ],
+)
+def test_what_would_stay_in_a_worker_is_refused(pytester: pytest.Pytester, name: str, why: str) -> None:
     project(
         pytester,
         "@pytest.fixture\ndef benchmark(): ...\n",
@@ -340,7 +346,7 @@ def test_what_would_stay_in_a_worker_is_refused(pytester: pytest.Pytester, name:
     )
     result = run(pytester)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"*asks for the fixture {name}, whose work would stay*"])
+    result.stderr.fnmatch_lines([f"*asks for the fixture {name}, {why}*"])
 
 
 def test_the_session_is_not_frozen(pytester: pytest.Pytester) -> None:

@@ -18,6 +18,8 @@ from cowfreeze._workers.fork import fork_workers
 
 # Fixtures whose effect is in a plugin's memory and in no report.
 _STAY_AWAY = ("benchmark", "record_testsuite_property", "record_xml_attribute")
+# Fixtures with one file for all processes that are forked from here.
+_ONE_FILE = ("capfd", "capfdbinary")
 
 SETTINGS = pytest.StashKey[Settings]()
 BODY = pytest.StashKey["tuple[BaseException | None, dict[str, Any] | None]"]()
@@ -68,6 +70,12 @@ def check(item: pytest.Item) -> Settings:
             raise WrongSetting(
                 f"stands on a test that asks for the fixture {name}, whose work would stay in the workers: "
                 "take it out, or measure with cow.run(func)"
+            )
+    for name in _ONE_FILE if found.workers > 1 else ():
+        if name in item.fixturenames:
+            raise WrongSetting(
+                f"stands on a test that asks for the fixture {name}, whose file all workers would write and read: "
+                "ask for capsys, or give workers=1"
             )
     for name in found.preload or ():
         if not _is_fixture(item, name):
