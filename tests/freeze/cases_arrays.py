@@ -138,4 +138,10 @@ def resized() -> dict[str, Any]:
             packed.resize(20, **arguments)
         except ValueError:
             owned = False
-    return {"plain": plain, "refused": refused, "sum": int(holder.array.sum()), "owned": owned, "same": bool(packed.sum() == 45)}
+    return {
+        "plain": plain,
+        "refused": refused,
+        "sum": int(holder.array.sum()),
+        "owned": owned,
+        "same": bool(packed.sum() == 45),
+    }

@@ -391,7 +391,9 @@ def test_pydantic_models(make: Any) -> None:
     source = Point(a=1, more="x")
     made = make(source)
     assert made == source and made.model_dump() == source.model_dump() == made.model_copy(deep=True).model_dump()
-    assert made.model_dump(exclude_unset=True) == {"a": 1, "more": "x"} and json.loads(made.model_dump_json(exclude_unset=True)) == {"a": 1, "more": "x"}
+    assert made.model_dump(exclude_unset=True) == {"a": 1, "more": "x"} and json.loads(
+        made.model_dump_json(exclude_unset=True)
+    ) == {"a": 1, "more": "x"}
     made.a, made.b, made._p, made.other = 2, [3], 6, "y"
     assert made.model_dump(exclude_unset=True) == {"a": 2, "b": [3], "more": "x", "other": "y"} and made._p == 6
     assert source.a == 1 and source._p == 5 and made.model_fields_set == {"a", "b", "more", "other"}

@@ -63,7 +63,9 @@ def look_at(kind: str, result: dict[str, dict[str, list[Any]]]) -> None:
 
 
 @pytest.mark.skipif(not PRIVATE, reason="there tables are read-only")
-@pytest.mark.parametrize("name", ["debug", *(pytest.param(n, marks=pytest.mark.slow) for n in ("malloc", "malloc_debug", "tracemalloc"))])
+@pytest.mark.parametrize(
+    "name", ["debug", *(pytest.param(n, marks=pytest.mark.slow) for n in ("malloc", "malloc_debug", "tracemalloc"))]
+)
 def test_every_write_under_other_allocators(name: str) -> None:
     """Tables come to whatever frees and enlarges, and must not come through."""
     chosen = {"PYTHONTRACEMALLOC": "1"} if name == "tracemalloc" else {"PYTHONMALLOC": name}
@@ -86,7 +88,9 @@ print(report.sealed_bytes > 0, len(report.notes))
 def test_a_freeze_after_a_pack_knows_the_allocator() -> None:
     """What guards tables is CPython's raw allocator for that time, which is how pymalloc is known."""
     outputs = {
-        before: subprocess.run([sys.executable, "-c", SEALING, before], capture_output=True, text=True, check=True).stdout
+        before: subprocess.run(
+            [sys.executable, "-c", SEALING, before], capture_output=True, text=True, check=True
+        ).stdout
         for before in ("pack", "nothing")
     }
     assert outputs["pack"] == outputs["nothing"] and (not PRIVATE or outputs["pack"].startswith("True")), outputs

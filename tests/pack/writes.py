@@ -42,7 +42,12 @@ DICTS: dict[str, dict[Any, Any]] = {
     "no dict": {}, "one key": {"a": 1}, "full": {c: [c] for c in "abcde"}, "full too": {c: 1 for c in "abcdefghij"},
     "numbers": {i: str(i) for i in range(5)}, "large": {"a": "x", **{f"k{i}": {"v": i} for i in range(400)}},
 }  # fmt: skip
-SETS: dict[str, Any] = {"no set": set(), "few": {1, "a", (2,)}, "frozen": frozenset({1, 2}), "large set": set(range(400))}
+SETS: dict[str, Any] = {
+    "no set": set(),
+    "few": {1, "a", (2,)},
+    "frozen": frozenset({1, 2}),
+    "large set": set(range(400)),
+}
 
 
 class Instance:

@@ -107,7 +107,8 @@ def test_no_circle_of_calls_between_c_files() -> None:
     parts = parts_of_c()
     home = {name: part for part, text in parts.items() for name in re.findall(r"^(cf_\w+)\(", text, re.M)}
     arrows = {
-        part: {home[name] for name in re.findall(r"\b(cf_\w+)\s*\(", text) if name in home} for part, text in parts.items()
+        part: {home[name] for name in re.findall(r"\b(cf_\w+)\s*\(", text) if name in home}
+        for part, text in parts.items()
     }
     assert "pack/values" in arrows["pack/leaves"]
     assert not circle(arrows)
