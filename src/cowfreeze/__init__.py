@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cowfreeze._explain.explanation import Explanation
     from cowfreeze._freeze.freeze import freeze, is_frozen
     from cowfreeze._freeze.report import FreezeReport
+    from cowfreeze._freeze.status import Status, status
     from cowfreeze._pack import PackReport, pack, repair_packed
     from cowfreeze._trap import Trap, TrappedWrite, trap
     from cowfreeze._workers.fork import assert_shared, fork_workers
@@ -49,6 +50,7 @@ __all__ = [
     "PackReport",
     "PageCause",
     "PagesCopied",
+    "Status",
     "Trap",
     "TrappedWrite",
     "UnsupportedError",
@@ -67,6 +69,7 @@ __all__ = [
     "iter_clone",
     "pack",
     "repair_packed",
+    "status",
     "supported",
     "trap",
     "unsupported_reason",
@@ -88,6 +91,8 @@ _HOMES = {
     "freeze": "_freeze.freeze",
     "is_frozen": "_freeze.freeze",
     "FreezeReport": "_freeze.report",
+    "Status": "_freeze.status",
+    "status": "_freeze.status",
     "PackReport": "_pack",
     "pack": "_pack",
     "repair_packed": "_pack",
@@ -104,7 +109,7 @@ _HOMES = {
 }
 # What stands in for the C core where there is none; the rest needs none.
 _STAND_INS = frozenset(
-    "clone iter_clone freeze is_frozen FreezeReport pack repair_packed trap assert_shared fork_workers".split()
+    "clone iter_clone freeze is_frozen FreezeReport status Status pack repair_packed trap assert_shared fork_workers".split()
 )
 
 
@@ -121,7 +126,14 @@ def __getattr__(name: str) -> _Any:
     home = _HOMES[name]
     if name in _STAND_INS and not globals().get("supported", __getattr__("supported")):
         home = "_unsupported"
-    module = __import__(f"{__name__}.{home}", fromlist=(name,))
+    try:
+        module = __import__(f"{__name__}.{home}", fromlist=(name,))
+    except ImportError:
+        if globals().get("supported", True):
+            raise
+        from cowfreeze._errors import UnsupportedError
+
+        raise UnsupportedError(f"cowfreeze.{name} cannot work here: {globals()['unsupported_reason']}") from None
     if home == "_freeze.freeze" and "enum" in sys.modules and "datetime" in sys.modules:
         __import__(f"{__name__}._clone")  # what workers call: they shall not import it, each for itself
     if home.startswith(("_workers", "_trap")):

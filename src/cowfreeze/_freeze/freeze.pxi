@@ -75,6 +75,10 @@ cdef extern from *:
         cf_n_decisions_value
 
 
+cdef extern from "proc/label.h":
+    int cf_label_set(const char *text)
+
+
 cdef extern from "freeze/freeze.h":
     bint CF_HAS_IMMORTAL
     bint CF_HAS_LOAD_CONST_MORTAL
@@ -285,6 +289,11 @@ def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, l
         counts._keep_types()
     finally:
         free(request.skip)
+
+
+def show_label(bytes text) -> bool:
+    """Show TEXT in /proc/PID/maps of this process; False if the kernel refuses."""
+    return cf_label_set(text) == 0
 
 
 def is_frozen(obj) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from cowfreeze import _core
 from cowfreeze._exit import flush_files, prepare_exit
 from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts, refusal
@@ -15,6 +18,32 @@ if TYPE_CHECKING:
     from typing import Any
 
 is_frozen = _core.is_frozen
+
+
+class _Done:
+    """What was frozen so far in this process, or in the one that it was forked from."""
+
+    __slots__ = ("freezes", "objects", "bytes", "pid", "at", "report")
+
+    def __init__(self) -> None:
+        self.freezes = self.objects = self.bytes = self.pid = 0
+        self.at = 0.0
+        self.report: FreezeReport | None = None
+
+    def add(self, report: FreezeReport) -> None:
+        """Count REPORT, and show the sum to who looks at this process from outside."""
+        self.freezes += 1
+        self.objects += report.objects
+        self.bytes += report.bytes
+        self.pid, self.at, self.report = os.getpid(), time.time(), report
+        text = (
+            f"cowfreeze frozen={self.objects} bytes={self.bytes} freezes={self.freezes} pid={self.pid} "
+            f"at={self.at:.0f}"
+        )
+        _core.show_label(text.encode())
+
+
+done = _Done()
 _last: dict[str, bool] | None = None  # how the heap beside frozen objects was treated; None: nothing is frozen
 
 
@@ -139,6 +168,11 @@ def freeze(
     flush_files(files)
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
+    if not dry_run:
+        try:
+            done.add(report)
+        except MemoryError:
+            pass  # it is frozen: what raises now would say the opposite
     return report
 
 

@@ -31,7 +31,7 @@ _NO_PROCESS = (
 
 # Written out, so that building the parser imports no check.
 NAMES = (
-    "cgroup", "fork-charge", "free-threaded", "host", "huge-pages", "kernel", "khugepaged", "ksm", "max-map-count",
+    "cgroup", "fork-charge", "free-threaded", "frozen", "host", "huge-pages", "kernel", "khugepaged", "ksm", "max-map-count",
     "overcommit", "pagemap", "perf", "permission", "python", "start-method", "swap", "thp", "threads", "userfaultfd",
 )  # fmt: skip
 

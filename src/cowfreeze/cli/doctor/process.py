@@ -7,11 +7,13 @@ doctor may run as root. What may not be read becomes an "unknown" finding with t
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cowfreeze._sizes import format_size
 from cowfreeze._system import hosts
+from cowfreeze._system.label import find_label, read_label
 from cowfreeze._system.proc import (
     Mapping,
     Unreadable,
@@ -253,10 +255,36 @@ def _name(pid: int, proc: Path) -> str:
         return ""
 
 
+def frozen(patient: Patient) -> Finding:
+    """Is it frozen, by whom, when, and do the processes below share that?"""
+    pid, proc = patient.pid, patient.places.proc
+    label = find_label(patient.maps)
+    if label is None:
+        return Finding("frozen", INFO, "nothing is frozen in it", pid=pid)
+    below = others = 0
+    for stat in patient.below:
+        try:
+            found = read_label(stat.pid, proc)
+        except Unreadable:
+            continue
+        below += found is not None and (found.pid, found.freezes) == (label.pid, label.freezes)
+        others += found is None or found.pid != label.pid
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.at))
+    text = (
+        f"{label.objects:,} objects are frozen, {format_size(label.bytes)}, by {label.freezes:,} "
+        f"freeze{'s' if label.freezes != 1 else ''}, the last at {clock}"
+    )
+    text += f" in process {label.pid}, which forked it" if label.pid != pid else ""
+    text += f"; {below} process{'es' if below != 1 else ''} below share{'s' * (below == 1)} that" if below else ""
+    text += f", {others} do not" if others else ""
+    return Finding("frozen", OK, text, pid=pid)
+
+
 CHECKS: dict[str, Callable[[Patient], Finding]] = {
     "permission": permission,
     "host": host,
     "start-method": start_method,
+    "frozen": frozen,
     "threads": threads,
     "python": python,
     "free-threaded": free_threaded,

@@ -174,6 +174,7 @@ COMMAND = Command(
         "\n"
         "copied              since the fork: a size, or a range where /proc cannot tell a copy from the original\n"
         "shared              resident memory that another process maps too\n"
+        "frozen              what it, or the process that forked it, has frozen with cowfreeze\n"
         "age                 how old sizes and copied pages are: reading page tables is dear, and once the\n"
         "                    first look is paid for, watching takes at most 1 % of one processor\n"
         "exec:, ?            started a program of its own; may not be looked at\n"

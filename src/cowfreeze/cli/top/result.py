@@ -21,6 +21,8 @@ class ProcessSample:
         copied: bytes copied since the fork; None unless both bounds are the same.
         copied_at_least, copied_at_most: bounds, see `_copied`. None for root and exec, where the
             question does not arise.
+        frozen_bytes: what it, or the process that it was forked from, has frozen; 0: nothing. None
+            where that may not be read.
         faults_per_second: minor page faults since the look before; each copied page is one.
         memory_age, copied_age: seconds since the sizes and the copied pages were read.
     """
@@ -41,6 +43,7 @@ class ProcessSample:
     copied: int | None
     copied_at_least: int | None
     copied_at_most: int | None
+    frozen_bytes: int | None
     faults_per_second: float | None
     memory_age: float | None
     copied_age: float | None

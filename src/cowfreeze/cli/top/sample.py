@@ -21,6 +21,7 @@ import psutil
 
 from cowfreeze._system.copied import Copied, measure_family
 from cowfreeze._system.hosts import HELPERS, identify, is_python, title
+from cowfreeze._system.label import read_label
 from cowfreeze._system.proc import (
     PROC,
     Memory,
@@ -47,6 +48,7 @@ class _Record:
     memory: Memory | None = None
     memory_time: float | None = None
     memory_reason: str = "not read yet"
+    frozen: int | None = None
     copied: Copied = field(default_factory=lambda: Copied(None, None, "not read yet"))
     copied_time: float | None = None
 
@@ -191,8 +193,10 @@ class Sampler:
             return
         try:
             record.memory = read_memory(stat.pid, self._proc)
+            label = read_label(stat.pid, self._proc)
+            record.frozen = 0 if label is None else label.bytes
         except Unreadable as error:
-            record.memory, record.memory_reason = None, str(error)
+            record.memory, record.memory_reason, record.frozen = None, str(error), None
 
     def _read_copied(self, parent: int, workers: Sequence[Stat], tree: Sequence[Stat]) -> None:
         busy = set(_families(tree)) & {worker.pid for worker in workers}
@@ -288,6 +292,7 @@ class Sampler:
             copied=copied.exact,
             copied_at_least=copied.at_least,
             copied_at_most=copied.at_most,
+            frozen_bytes=record.frozen,
             faults_per_second=record.rate,
             memory_age=None if memory is None or record.memory_time is None else max(now - record.memory_time, 0.0),
             copied_age=None if start != FORK or record.copied_time is None else max(now - record.copied_time, 0.0),

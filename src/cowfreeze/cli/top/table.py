@@ -10,7 +10,7 @@ from cowfreeze._tables import UNKNOWN, Table, size_cell
 from cowfreeze.cli.top.result import EXEC, FORK, ROOT, ProcessSample, TopSample, TreeSample
 
 DASH = "–"  # the figure does not exist for this process; "unknown" is one that exists and was not read
-_COLUMNS = ("process", "RSS", "PSS", "USS", "swap", "shared", "copied", "faults/s", "age")
+_COLUMNS = ("process", "RSS", "PSS", "USS", "swap", "shared", "copied", "frozen", "faults/s", "age")
 _SPACED_OUT = 3  # columns between two cells
 _NAME = 14  # columns that the name needs at least: an indented pid
 _MARKS = {ROOT: "", FORK: "", EXEC: "exec: ", None: "? "}
@@ -24,7 +24,7 @@ def tables(sample: TopSample, width: int) -> list[Table]:
 def _table(tree: TreeSample, sample: TopSample, width: int) -> Table:
     rows = [_row(process) for process in tree.processes]
     keep = list(range(len(_COLUMNS)))
-    dispensable = ["age", "faults/s", "RSS"]
+    dispensable = ["age", "faults/s", "frozen", "RSS"]
     if not any(process.swap for process in tree.processes):
         dispensable.insert(1, "swap")
     while (room := _room(rows, keep, width)) < _NAME and dispensable:
@@ -72,6 +72,7 @@ def _row(process: ProcessSample) -> list[str]:
         size_cell(process.swap),
         UNKNOWN if process.shared_ratio is None else f"{process.shared_ratio:.0%}",
         copied_cell(process),
+        DASH if process.frozen_bytes == 0 else size_cell(process.frozen_bytes),
         DASH if process.faults_per_second is None else f"{process.faults_per_second:,.0f}",
         _age(process),
     ]
