@@ -14,7 +14,7 @@
  *
  * With a frozen heap nothing would be garbage in 3, and 4 would write every module, before
  * finalizers that need their globals. So three things are set up between 1 and 2, by the
- * death of an object that stands in sys.__interactivehook__ during the exit (_exit.py):
+ * death of an object that stands in sys.__interactivehook__ during the exit (_freeze/at_exit.py):
  *
  *   the heir   an object that dies in 3 in the place of the frozen ones (heir.c), so that
  *              what only they hold is finalised as ever;

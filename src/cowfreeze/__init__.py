@@ -134,8 +134,11 @@ def __getattr__(name: str) -> _Any:
         from cowfreeze._errors import UnsupportedError
 
         raise UnsupportedError(f"cowfreeze.{name} cannot work here: {globals()['unsupported_reason']}") from None
-    if home == "_freeze.freeze" and "enum" in sys.modules and "datetime" in sys.modules:
-        __import__(f"{__name__}._clone")  # what workers call: they shall not import it, each for itself
+    if home == "_freeze.freeze":
+        # What workers call they shall not import, each for itself; but not for the sake of that what they import.
+        for room, below in (("_clone", ("enum", "datetime")), ("_exit", ("threading", "signal", "contextlib"))):
+            if all(other in sys.modules for other in below):
+                __import__(f"{__name__}.{room}")
     if home.startswith(("_workers", "_trap")):
         # Much was loaded. Behind a freeze, workers would copy it, and the figures would be of that.
         put_away = getattr(sys.modules.get(f"{__name__}._freeze.freeze"), "put_away", None)

@@ -1,11 +1,7 @@
-"""The end of a process: CPython's own, with a heap that does not die.
+"""A quick end of a process, for who asks for it by name: fast_exit, fast_exit_guard.
 
-    ordinary exit   atexit, threads, finalisation: all of it, by CPython      prepare_exit()
-    fast_exit()     atexit, threads, flush, and the process is gone           asked for by name
-
-An ordinary exit of CPython stores None into every global of every module and, from 3.13 on, writes
-to every interned string: pages that the worker shared until then. A frozen value does not die by
-that, so `freeze` arranges that only what is mortal is torn down (csrc/exit/finish.c).
+    ordinary exit   atexit, threads, finalisation: all of it, by CPython      _freeze/at_exit.py
+    fast_exit()     atexit, threads, flush, and the process is gone           here, without the C core
 """
 
 from __future__ import annotations
@@ -14,59 +10,18 @@ import atexit
 import contextlib
 import os
 import signal
-import stat
 import sys
 import threading
 from types import TracebackType
 from typing import Any, NoReturn
 
-from cowfreeze import _core
 from cowfreeze._errors import CowfreezeError
+from cowfreeze._origin import is_forked
 
 __all__ = ["fast_exit", "fast_exit_guard"]
 
 _FLUSH_FAILED = 120  # what Python itself exits with when it cannot flush
 
-_import_pid = os.getpid()
-_prepared = False
-
-
-def prepare_exit(*, whole_heap: bool) -> None:
-    """Let this process, and those forked from it, end as they would without a freeze.
-
-    Called by `freeze`, before anything is marked. The process that froze last finishes what was
-    there at the freeze; those forked from it finish what they make themselves.
-    """
-    global _prepared
-    _core.prepare_finish(whole_heap)
-    if not _prepared:
-        atexit.register(_stand_in)
-        _prepared = True
-
-
-def flush_files(files: list[Any]) -> None:
-    """Empty the buffers of FILES, which frozen objects hold: no worker inherits half a line of them.
-
-    Files on disk only: writing to a pipe could wait for ever. Not the standard streams: every process
-    flushes them at its end, and does so with what it inherited, with and without a freeze.
-    """
-    streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
-    spared = {id(stream) for stream in streams} | {id(getattr(stream, "buffer", None)) for stream in streams}
-    for file in files:
-        with contextlib.suppress(Exception):
-            if id(file) not in spared and file.writable() and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                file.flush()
-
-
-def _stand_in() -> None:
-    """An atexit handler: leave an object where finalisation drops it first, after all handlers.
-
-    Of the names that `finalize_modules` sets to None before it looks at modules, this is the last,
-    and nobody calls it any more: it is for the start of an interactive session.
-    """
-    sys.__interactivehook__ = _core.ExitHook()
-    # Behind everything else that is in sys.
-    sys.cowfreeze_last = _core.LastFlush(sys.__stdout__, sys.__stderr__)  # type: ignore[attr-defined]
 
 
 def fast_exit(status: int | str | None = 0) -> NoReturn:
@@ -183,8 +138,3 @@ class fast_exit_guard(contextlib.ContextDecorator):  # noqa: N801  # it is used 
 
 def _exception() -> Any:
     return sys.exc_info()
-
-
-def is_forked() -> bool:
-    """Was this process forked from the one that imported cowfreeze?"""
-    return os.getpid() != _import_pid

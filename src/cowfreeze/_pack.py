@@ -9,7 +9,7 @@ from typing import Any
 
 from cowfreeze import _core
 from cowfreeze._errors import UnsupportedError
-from cowfreeze._exit import flush_files, prepare_exit
+from cowfreeze._freeze.at_exit import flush_files, prepare_exit
 from cowfreeze._freeze.checks import look_at_layouts
 from cowfreeze._freeze.report import FreezeReport
 from cowfreeze._sizes import format_size

@@ -363,7 +363,8 @@ def row(**changes: Any) -> ProcessSample:
     fields: dict[str, Any] = {
         "pid": 4243, "parent": 4242, "depth": 1, "title": "worker", "host": None, "start": FORK, "state": "S",
         "threads": 1, "rss": 80 * MIB, "pss": 30 * MIB, "uss": 20 * MIB, "swap": 0, "shared_ratio": 0.75,
-        "copied": None, "copied_at_least": None, "copied_at_most": None, "faults_per_second": 12.0,
+        "copied": None, "copied_at_least": None, "copied_at_most": None, "frozen_bytes": 0,
+        "faults_per_second": 12.0,
         "memory_age": 0.1, "copied_age": 61.0, "unknown": {},
     }  # fmt: skip
     return ProcessSample(**{**fields, **changes})
@@ -397,7 +398,7 @@ def test_a_row_is_one_line_at_any_width(width: int) -> None:
     first = row(pid=4242, depth=0, start=ROOT, title="gunicorn --preload -w 4 something:long")
     rows = (first, *(row(pid=pid, copied_at_least=512 * KIB, copied_at_most=123 * MIB) for pid in range(4243, 4247)))
     sample = TopSample(0.0, PAGE, 0.01, 0.002, (TreeSample(4242, "gunicorn", rows, 150 * MIB, 150 * MIB, 400 * MIB),))
-    lines = render(tables(sample, width)[0], width).splitlines()
+    lines = render(tables(sample, width)[0], width=width).splitlines()
     body = lines[lines.index(next(line for line in lines if "──" in line)) + 1 :]
     assert len([line for line in body if line.strip()]) == len(rows)
     assert all(str(process.pid) in line for process, line in zip(rows, body, strict=False))

@@ -6,7 +6,7 @@ import os
 import time
 
 from cowfreeze import _core
-from cowfreeze._exit import flush_files, prepare_exit
+from cowfreeze._freeze.at_exit import flush_files, prepare_exit
 from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts, refusal
 from cowfreeze._freeze.move import prepare_move
 from cowfreeze._freeze.report import FreezeReport

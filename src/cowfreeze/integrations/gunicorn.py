@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import cowfreeze
+from cowfreeze._exit import fast_exit as end_fast
 from cowfreeze.integrations._common import freeze_for, import_early
 from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
@@ -89,7 +89,7 @@ def worker_exit(server: Any, worker: Any) -> None:
     """The hook, with fast_exit: the last of a worker, inside of the `finally` that SystemExit passes through."""
     error = sys.exc_info()[1]
     if _settings.fast_exit and isinstance(error, SystemExit):
-        cowfreeze.fast_exit(error.code)
+        end_fast(error.code)
 
 
 _HOOKS = (on_starting, when_ready, on_reload, pre_fork, worker_exit)
