@@ -228,11 +228,15 @@ def _one_interpreter() -> None:
     run(registry["interpreter"], MANY)
 
 
-ending("an interpreter is alive", _one_interpreter, ("parent",))(lambda: registry.__setitem__("tells", Tells("beside an interpreter")))
-
-
-@ending("an interpreter is alive, another has ended", _one_interpreter, ("parent",))
+@ending("an interpreter is alive", roles=("parent",))
 def _() -> None:
+    _one_interpreter()  # a freeze beside one is refused
+    registry["tells"] = Tells("beside an interpreter")
+
+
+@ending("an interpreter is alive, another has ended", roles=("parent",))
+def _() -> None:
+    _one_interpreter()
     create, run, destroy = _interpreters()
     other = create()
     run(other, MANY)
