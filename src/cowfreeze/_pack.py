@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import time
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from cowfreeze._sizes import format_size
 __all__ = ["PackReport", "pack", "repair_packed"]
 
 
+_core.clone_init(enum.Enum, typing.Generic)  # csrc/copy, which clone and pack share; clone may not be loaded
 _core.pack_init()
 
 # What packed memory refers to without counting it. Packed memory is never freed, so this never is.

@@ -36,6 +36,12 @@ def test_pack() -> None:
     assert " passed" in run_cases("cases_pack", "not slow")
 
 
+def test_pack_alone() -> None:
+    """Nothing of clone's is loaded."""
+    code = "import decimal, datetime, cowfreeze; v = [decimal.Decimal(1), datetime.date(1, 2, 3), type('C', (), {})()]; cowfreeze.pack(v)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_pack_of_more_kinds() -> None:
     assert " passed" in run_cases("cases_kinds", "not slow")
 
