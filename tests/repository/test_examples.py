@@ -13,7 +13,7 @@ import pytest
 from cowfreeze import _core
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-NEEDS = {"gunicorn": "gunicorn", "celery": "celery", "dataloader": "torch", "forkserver": ""}
+NEEDS = {"gunicorn": "gunicorn", "celery": "celery", "dataloader": "torch", "forkserver": "", "zygote": ""}
 LINE = re.compile(r"^(plain|frozen) +([\d.]+) MiB copied by each of (\d+) workers, at most$", re.M)
 
 pytestmark = [

@@ -75,9 +75,9 @@ def test_no_task_is_lost(tasks: int, reloads: int, tmp_path: Path) -> None:
 def test_memory_of_the_tree_stays(number: int, reloads: int, tmp_path: Path) -> None:
     figures = result("memory", tmp_path, number, reloads, timeout=1200)
     print([round(figure / MIB, 2) for figure in figures])
-    # The first round has not yet imported what a reload needs.
-    assert max(figures[1:]) - figures[1] <= MIB
     assert figures[-1] - figures[0] <= MIB
+    # Other programs that start and end change the share of each in the pages of the interpreter's files.
+    assert max(figures) - min(figures) <= 3 * MIB
 
 
 def test_a_report_prints(tmp_path: Path) -> None:
