@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import os
 import threading
@@ -53,11 +54,12 @@ class Popen(popen_forkserver.Popen):
         self.sentinel, writer, self.generation = forks.connect(self._fds)
         parent_writer = os.dup(writer)
         self.finalizer = util.Finalize(self, util.close_fds, (parent_writer, self.sentinel))
+        # A zygote that cannot fork hangs up here, too; its answer says why.
+        with contextlib.suppress(BrokenPipeError), open(writer, "wb", closefd=True) as file:
+            file.write(buffer.getbuffer())
         try:
-            with open(writer, "wb", closefd=True) as file:
-                file.write(buffer.getbuffer())
             answer = forkserver.read_signed(self.sentinel)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except EOFError:
             self.finalizer()
             raise forks.end_of(self.generation) from None
         if answer < 0:
