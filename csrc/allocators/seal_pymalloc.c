@@ -216,6 +216,8 @@ cf_seal_pools(cf_seal_result *result, bool free_pools, const cf_range *ranges, s
     PyObjectArenaAllocator noticing = arenas;
     noticing.alloc = notice_arena;
     PyObject_SetArenaAllocator(&noticing);
+    const char *name = _PyMem_GetCurrentAllocatorName();
+    result->in_malloc = name != NULL && strncmp(name, "malloc", strlen("malloc")) == 0;
     result->pools_known = pools_count_blocks();
     if (result->pools_known) {
         for (size_t size = ALIGNMENT; size <= LARGEST_CLASS; size += ALIGNMENT) {

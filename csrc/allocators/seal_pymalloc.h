@@ -10,6 +10,7 @@ typedef struct {
     size_t blocks;      /* pymalloc blocks taken and kept */
     size_t bytes;       /* their size */
     size_t returned;    /* bytes of them whose memory the kernel has got back */
+    bool in_malloc;     /* objects are blocks of malloc's: there are no pools */
     bool pools_known;   /* pymalloc serves the heap and its pools look as expected */
 } cf_seal_result;
 

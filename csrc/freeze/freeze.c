@@ -299,6 +299,7 @@ seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
         outcome->sealed_bytes = sealed.bytes;
         outcome->returned_bytes = sealed.returned;
         outcome->pools_known = sealed.pools_known;
+        outcome->in_malloc = sealed.in_malloc;
         cf_chunks_result chunks;
         cf_chunks_seal(&chunks);
         outcome->sealed_chunks = chunks.blocks;

@@ -56,6 +56,7 @@ typedef struct {
     size_t unmoved_codes;    /* hot, but watched by somebody or beyond the room */
     size_t peak_extra_bytes; /* book-keeping that was really used, at its largest */
     bool pools_known;
+    bool in_malloc;          /* objects are blocks of malloc's, which has no pools */
     bool frames_known;
     cf_refusal refused;
     bool shared_keys_known;

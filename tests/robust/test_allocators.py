@@ -87,7 +87,9 @@ def test_allocators_of_the_interpreter(table: dict[str, Any], racers: str, value
     if "mimalloc" in value and (sys.version_info < (3, 13) or not sysconfig.get_config_var("WITH_MIMALLOC")):
         pytest.skip("this build has no mimalloc")
     check(table, f"PYTHONMALLOC={value}", None, racers, PYTHONMALLOC=value)
-    assert table[f"PYTHONMALLOC={value}"]["pools"] == (value in ("default", "pymalloc", "debug", "pymalloc_debug"))
+    row = table[f"PYTHONMALLOC={value}"]
+    assert row["pools"] == (value in ("default", "pymalloc", "debug", "pymalloc_debug"))
+    assert any("pymalloc" in note for note in row["notes"]) == ("mimalloc" in value)  # malloc's heap is sealed
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

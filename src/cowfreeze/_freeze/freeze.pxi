@@ -129,6 +129,7 @@ cdef extern from "freeze/freeze.h":
         size_t unmoved_codes
         size_t peak_extra_bytes
         bint pools_known
+        bint in_malloc
         bint frames_known
         cf_refusal refused
         bint shared_keys_known
@@ -218,6 +219,8 @@ cdef class FreezeCounts:
     def peak_extra_bytes(self): return self.c.peak_extra_bytes
     @property
     def pools_known(self): return bool(self.c.pools_known)
+    @property
+    def in_malloc(self): return bool(self.c.in_malloc)
     @property
     def frames_known(self): return bool(self.c.frames_known)
     @property

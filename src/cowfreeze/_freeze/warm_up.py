@@ -91,7 +91,7 @@ def _prepare(*, marks: bool) -> str | None:
 def heap_notes(counts: _core.FreezeCounts, *, sealed: bool) -> tuple[str, ...]:
     """What a person should know about free memory, counters and code after a freeze."""
     notes = []
-    if sealed and not counts.pools_known:
+    if sealed and not counts.pools_known and not (counts.in_malloc and counts.chunks_why is None):
         notes.append(
             "memory does not come from pymalloc (PYTHONMALLOC is set): "
             "free blocks in the interpreter's pools were not filled up, and the first allocations "
