@@ -195,6 +195,14 @@ settled_thread_count(void)
     return n;
 }
 
+/* Is the amount at LINE of /proc/self/status not 0? */
+static bool
+status_says(const char *status, const char *line)
+{
+    const char *found = strstr(status, line);
+    return found != NULL && strtol(found + strlen(line), NULL, 10) != 0;
+}
+
 static bool
 look_around(cf_moved *moved, char *scratch)
 {
@@ -208,9 +216,11 @@ look_around(cf_moved *moved, char *scratch)
     if (cf_read_path("/proc/self/status", scratch, SCRATCH) <= 0) {
         return cf_moved_refuse(moved, CF_MOVE_UNKNOWN, errno, 0);
     }
-    const char *locked = strstr(scratch, "\nVmLck:");
-    if (locked != NULL && strtol(locked + strlen("\nVmLck:"), NULL, 10) != 0) {
+    if (status_says(scratch, "\nVmLck:")) {
         return cf_moved_refuse(moved, CF_MOVE_LOCKED, 0, 0);
+    }
+    if (status_says(scratch, "\nVmPin:")) { /* what arrives would land in the frames of before */
+        return cf_moved_refuse(moved, CF_MOVE_PINNED, 0, 0);
     }
     pid_t who = 0;
     cf_kin kin = cf_kin_look(scratch, SCRATCH, 0, &who);

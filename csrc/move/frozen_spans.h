@@ -31,6 +31,7 @@ typedef enum {
     CF_MOVE_UNKNOWN,      /* a file of /proc cannot be read: `error` */
     CF_MOVE_MERGED,       /* KSM has merged pages */
     CF_MOVE_LOCKED,       /* mlock() */
+    CF_MOVE_PINNED,       /* a device or the kernel writes to pages of this process by their frames */
     CF_MOVE_MAPPINGS,     /* too many mappings; `who`: how many there may be */
     CF_MOVE_MEMFD,        /* memfd_create() or the file's size is forbidden: `error` */
     CF_MOVE_MEMORY,       /* `error`; what had been moved was moved back */
@@ -69,7 +70,7 @@ int cf_spans_find(cf_spans *out, size_t unit, unsigned per_cent, bool whole);
 void cf_spans_clear(cf_spans *spans);
 
 /* May memory be moved at all? Looks for other threads, live children that share
- * it, merged and locked pages. True; false: MOVED says why not. */
+ * it, merged, locked and pinned pages. True; false: MOVED says why not. */
 bool cf_spans_allowed(cf_moved *moved);
 
 #endif

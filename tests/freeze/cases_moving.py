@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from freeze.pinned import pinned
 from helpers.cases import HAS_IMMORTAL, PAGE, Fork, copied_by, in_worker, needs, page_of, pages_of
 
 import cowfreeze
@@ -286,6 +287,9 @@ def refused_here(option: str) -> dict[str, str]:
     if libc.mlock(page, PAGE) == 0:
         found["locked"] = refusal(data, **ask)
     libc.munmap(page, PAGE)
+    with pinned() as here:
+        if here:
+            found["pinned"] = refusal(data, **ask)
     return found
 
 

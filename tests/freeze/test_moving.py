@@ -95,6 +95,8 @@ def test_refused_by_name(option: str) -> None:
     assert "another process has pages" in result["sharers"]
     if "locked" in result:
         assert "mlock" in result["locked"]
+    if "pinned" in result:
+        assert "io_uring" in result["pinned"]
     assert all("nothing was frozen" in text for name, text in result.items() if name != "both")
 
 

@@ -9,6 +9,7 @@ cdef extern from "move/frozen_spans.h":
         CF_MOVE_UNKNOWN
         CF_MOVE_MERGED
         CF_MOVE_LOCKED
+        CF_MOVE_PINNED
         CF_MOVE_MAPPINGS
         CF_MOVE_MEMFD
         CF_MOVE_MEMORY
@@ -44,6 +45,7 @@ _MOVE_REASONS = {
     <int>CF_MOVE_UNKNOWN: "unknown",
     <int>CF_MOVE_MERGED: "merged",
     <int>CF_MOVE_LOCKED: "locked",
+    <int>CF_MOVE_PINNED: "pinned",
     <int>CF_MOVE_MAPPINGS: "mappings",
     <int>CF_MOVE_MEMFD: "memfd",
     <int>CF_MOVE_MEMORY: "memory",
