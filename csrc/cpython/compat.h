@@ -177,6 +177,18 @@ cf_str_prepare(PyObject *op)
 /* A str may have no characters yet, only wchar_t ones (PEP 623 removed them). */
 #define CF_HAS_LEGACY_STR (PY_VERSION_HEX < 0x030C0000)
 
+/* Would PyUnicode_AsUTF8 make a form of OP and keep it? */
+static inline bool
+cf_str_lacks_utf8(PyObject *op)
+{
+#if CF_HAS_LEGACY_STR
+    if (!PyUnicode_IS_READY(op)) {
+        return false;
+    }
+#endif
+    return !PyUnicode_IS_ASCII(op) && ((PyCompactUnicodeObject *)op)->utf8 == NULL;
+}
+
 /* -- int ----------------------------------------------------------------- */
 
 /* Bytes before the digits: the header and one word, the size or the tag. */

@@ -419,6 +419,12 @@ cf_layout_set_decimal(PyObject *decimal)
     }
 }
 
+void
+cf_layout_set_zoneinfo(PyObject *zoneinfo)
+{
+    cf_layout.zoneinfo = PyType_Check(zoneinfo) ? (PyTypeObject *)zoneinfo : NULL;
+}
+
 PyObject *
 cf_tzinfo_of(PyObject *op)
 {

@@ -29,6 +29,7 @@ typedef struct {
     PyTypeObject *datetime;      /* NULL until datetime is seen and fits */
     PyTypeObject *date, *time, *timedelta, *timezone;
     PyTypeObject *decimal;
+    PyTypeObject *zoneinfo;      /* whose utcoffset is C code */
     int n_hidden;
     cf_hidden_slots hidden[8];
 } cf_layouts;
@@ -59,6 +60,8 @@ bool cf_layout_has_object_fields(PyObject *array);
 void cf_layout_set_datetime(PyObject *datetime, PyObject *date, PyObject *time,
                             PyObject *timedelta, PyObject *timezone);
 void cf_layout_set_decimal(PyObject *decimal);
+/* zoneinfo.ZoneInfo, or None: its utcoffset is not (or no longer) the one written in C. */
+void cf_layout_set_zoneinfo(PyObject *zoneinfo);
 
 /* The entries of a dict that has its own table. entry[0] is the key and
  * entry[1] the value, NULL where an entry was deleted. */
@@ -120,6 +123,23 @@ cf_layout_values(PyObject *op, size_t *size)
     (void)op;
 #endif
     return values;
+}
+
+/* Would a reader that asks OP for its __dict__ make one? Only of instances that keep their
+ * attributes without. */
+static inline bool
+cf_layout_lacks_dict(PyObject *op)
+{
+#if CF_HAS_INLINE_VALUES
+    return cf_layout.managed_dict && PyType_HasFeature(Py_TYPE(op), Py_TPFLAGS_INLINE_VALUES)
+           && cf_managed_dict(op) == NULL;
+#elif CF_HAS_IMMORTAL
+    return cf_layout.shared_keys && PyType_HasFeature(Py_TYPE(op), Py_TPFLAGS_MANAGED_DICT)
+           && (((const uintptr_t *)op)[CF_VALUES_WORD] & 1) != 0;
+#else
+    (void)op;
+    return false;
+#endif
 }
 
 /* The tzinfo of a datetime or time (or a subclass of one); borrowed, or NULL. */

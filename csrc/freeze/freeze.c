@@ -1,6 +1,7 @@
 /* freeze.c - the phases of a freeze, and their order.
  *
  *   collect   a full collection                       may run Python code, may fail
+ *   fill      make what a reader would make (fill.c)  may fail, runs no Python code
  *   reserve   all the memory that the rest can need   may fail
  *   ------------------------------------------------- from here nothing can fail
  *   walk      find, warm, mark and untrack (walk.c)   each object is read once
@@ -32,6 +33,7 @@
 #include "base/invariants.h"
 #include "cpython/layout.h"
 #include "cpython/live_frames.h"
+#include "freeze/fill.h"
 #include "freeze/running_code.h"
 #include "objects/kept.h"
 #include "base/mem.h"
@@ -178,38 +180,6 @@ show_permanent(bool *happened)
     return 0;
 }
 
-/* -- walk ---------------------------------------------------------------- */
-
-/* ALL: the list of gc.get_objects() where the collector cannot be visited. */
-static void
-walk(cf_plan *plan, PyObject *roots, PyObject *all)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(roots); i++) {
-        cf_walk_from(plan, PyTuple_GET_ITEM(roots, i));
-    }
-    if (plan->whole_heap) {
-        if (all != NULL) {
-            cf_walk_list(plan, all);
-        }
-        else {
-            cf_walk_collector(plan);
-        }
-        PyObject *modules = PyImport_GetModuleDict();
-        PyObject *builtins = PyEval_GetBuiltins();
-        if (modules != NULL) {
-            cf_walk_from(plan, modules);
-        }
-        if (builtins != NULL) {
-            cf_walk_from(plan, builtins);
-        }
-        cf_walk_left_over(plan, all);
-    }
-    cf_walk_finish(plan);
-    /* A type's tp_traverse may leave an exception behind, which nobody may see:
-     * the freeze has happened. */
-    PyErr_Clear();
-}
-
 /* -- reserve ------------------------------------------------------------- */
 
 static int
@@ -254,6 +224,10 @@ count(const cf_plan *plan, cf_outcome *outcome)
     outcome->unwarmed = plan->unwarmed;
     outcome->records = plan->records;
     outcome->unbelieved = plan->unbelieved;
+    outcome->bare = plan->bare;
+    outcome->bare_bytes = plan->bare_bytes;
+    outcome->raw_str = plan->raw_str;
+    outcome->raw_str_bytes = plan->raw_str_bytes;
     for (size_t i = 0; i < plan->n_infos; i++) {
         const cf_typeinfo *info = &plan->infos[i];
         if (info->count > 0) {
@@ -363,15 +337,19 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     outcome->seconds_collect = now() - start;
 
     start = now();
+    if (whole_heap && show_permanent(&unfroze) < 0) {
+        goto done;
+    }
+    if (CF_HAS_IMMORTAL && (request->instance_dicts || request->utf8) && !request->dry_run
+        && cf_fill(request, whole_heap, outcome) < 0) {
+        goto done;
+    }
     if (reserve(&plan, &pages, outcome, &relocation, relocate) < 0) {
         cf_outcome_clear(outcome);
         PyErr_SetString(PyExc_MemoryError,
                         "cowfreeze.freeze() could not reserve address space for its book-keeping "
                         "(about two thirds of what the process has mapped); nothing was changed. Raise "
                         "the limit on address space (ulimit -v), or free memory");
-        goto done;
-    }
-    if (whole_heap && show_permanent(&unfroze) < 0) {
         goto done;
     }
     if (whole_heap && !CF_HAS_GC_VISIT) {
@@ -390,7 +368,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     cf_plan_exclude(&plan, request->files);
 
     /* From here on nothing can fail. */
-    walk(&plan, request->roots, all);
+    cf_walk(&plan, request->roots, all);
     cf_plan_pages(&plan, pages);
     outcome->pages = cf_pageset_count(pages);
     count(&plan, outcome);
@@ -411,7 +389,8 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         seal(request, &plan, pages, outcome);
         outcome->seconds_seal = now() - start;
     }
-    outcome->peak_extra_bytes = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
+    size_t used = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
+    outcome->peak_extra_bytes = Py_MAX(outcome->peak_extra_bytes, used);
     if (!request->dry_run) {
         list_files(&plan, request->files);
         cf_kept_take(&plan);

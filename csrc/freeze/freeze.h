@@ -17,6 +17,8 @@ typedef struct {
     bool seal;               /* fill up partly used allocator pools */
     bool dry_run;            /* only count; nothing is written */
     bool relocate;           /* move hot code objects together; whole heap only */
+    bool instance_dicts;     /* make the __dict__ of instances that have none so far */
+    bool utf8;               /* make the UTF-8 form of str that are not ASCII */
 } cf_request;
 
 /* Why a freeze was refused (I6). */
@@ -50,6 +52,12 @@ typedef struct {
     size_t sealed_chunks;    /* of malloc */
     size_t sealed_chunk_bytes;
     const char *chunks_why;  /* why malloc's heap was not sealed; NULL: it was, or not asked */
+    size_t bare;             /* instances taken without a __dict__, and their bytes */
+    size_t bare_bytes;
+    size_t raw_str;          /* str taken without their UTF-8 form, and their bytes */
+    size_t raw_str_bytes;
+    size_t made_dicts;       /* of instances */
+    size_t made_utf8;        /* of str */
     size_t stopped_counters; /* classes whose shared key tables are no longer counted */
     size_t relocated_codes;
     size_t relocated_bytes;

@@ -16,6 +16,7 @@
 #include "allocators/block_room.h"
 #include "base/invariants.h"
 #include "cpython/layout.h"
+#include "freeze/fill.h"
 #include "freeze/running_code.h"
 #include "objects/walk_memory.h"
 #include "objects/sizes.h"
@@ -126,7 +127,12 @@ pass_over(cf_plan *plan, PyObject *op, cf_decision decision)
 static inline void
 book(cf_plan *plan, cf_typeinfo *info, PyObject *op)
 {
-    info->bytes += measure(plan, info, op);
+    size_t size = measure(plan, info, op);
+    info->bytes += size;
+    if (info->prefix > 2 * sizeof(void *) && cf_layout_lacks_dict(op)) {
+        plan->bare++;
+        plan->bare_bytes += size;
+    }
     info->count++;
     cf_objset_mark_page(&plan->seen, (uintptr_t)op);
 }
@@ -145,7 +151,10 @@ settle_with_edges(cf_plan *plan, cf_typeinfo *info, PyObject *op)
         return;
     }
     unsigned tag = 0;
-    if (!cf_header_done(op)) {
+    if (CF_UNLIKELY(plan->looking)) {
+        cf_fill_look(plan, op);
+    }
+    else if (!cf_header_done(op)) {
         book(plan, info, op);
         tag = info->sizing == CF_SIZE_DICT ? CF_NEW_DICT : 0;
     }
@@ -183,7 +192,7 @@ static inline void
 settle_plain(cf_plan *plan, cf_typeinfo *info, PyObject *op, size_t size)
 {
     uintptr_t start = (uintptr_t)op;
-    if (plan->dry_run && !cf_objset_add(&plan->seen, op)) {
+    if (plan->dry_run && (plan->looking || !cf_objset_add(&plan->seen, op))) {
         return; /* nothing marks it */
     }
     info->count++;
@@ -200,6 +209,10 @@ settle_plain(cf_plan *plan, cf_typeinfo *info, PyObject *op, size_t size)
 static inline void
 settle_str(cf_plan *plan, cf_typeinfo *info, PyObject *op)
 {
+    if (CF_UNLIKELY(plan->looking)) {
+        cf_fill_look(plan, op);
+        return;
+    }
     /* Also of an interpreter's own that was never hashed so far. */
     if (!plan->dry_run && ((PyASCIIObject *)op)->hash == -1
         && cf_warm_str(op) != CF_IS_WARM) {
@@ -215,7 +228,12 @@ settle_str(cf_plan *plan, cf_typeinfo *info, PyObject *op)
         if (!plan->dry_run) {
             cf_str_prepare(op);
         }
-        settle_plain(plan, info, op, cf_str_size(op));
+        size_t size = cf_str_size(op);
+        if (CF_UNLIKELY(!PyUnicode_IS_COMPACT_ASCII(op)) && cf_str_lacks_utf8(op)) {
+            plan->raw_str++;
+            plan->raw_str_bytes += size;
+        }
+        settle_plain(plan, info, op, size);
     }
 }
 

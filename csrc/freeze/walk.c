@@ -340,3 +340,34 @@ cf_walk_finish(cf_plan *plan)
     }
     plan->unwarmed += round.left;
 }
+
+/* -- all of it ----------------------------------------------------------- */
+
+void
+cf_walk(cf_plan *plan, PyObject *roots, PyObject *all)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(roots); i++) {
+        cf_walk_from(plan, PyTuple_GET_ITEM(roots, i));
+    }
+    if (plan->whole_heap) {
+        if (all != NULL) {
+            cf_walk_list(plan, all);
+        }
+        else {
+            cf_walk_collector(plan);
+        }
+        PyObject *modules = PyImport_GetModuleDict();
+        PyObject *builtins = PyEval_GetBuiltins();
+        if (modules != NULL) {
+            cf_walk_from(plan, modules);
+        }
+        if (builtins != NULL) {
+            cf_walk_from(plan, builtins);
+        }
+        cf_walk_left_over(plan, all);
+    }
+    cf_walk_finish(plan);
+    /* A type's tp_traverse may leave an exception behind, which nobody may see:
+     * the freeze has happened. */
+    PyErr_Clear();
+}

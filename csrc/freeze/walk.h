@@ -22,4 +22,8 @@ void cf_walk_left_over(cf_plan *plan, PyObject *all);
 /* After the last root: what had to wait for others. Likewise. */
 void cf_walk_finish(cf_plan *plan);
 
+/* All of it: from ROOTS, or with `whole_heap` from the collector's objects and the modules. ALL: the list
+ * of gc.get_objects() where the collector cannot be visited, else NULL. */
+void cf_walk(cf_plan *plan, PyObject *roots, PyObject *all);
+
 #endif

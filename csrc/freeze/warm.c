@@ -67,6 +67,7 @@ hashability_of(PyObject *op, int depth)
     if (type == cf_layout.datetime || type == cf_layout.time) {
         PyObject *tzinfo = cf_tzinfo_of(op);
         return tzinfo == NULL || tzinfo == Py_None || Py_TYPE(tzinfo) == cf_layout.timezone
+                       || Py_TYPE(tzinfo) == cf_layout.zoneinfo
                    ? HASH_SAFE
                    : HASH_UNKNOWN;
     }

@@ -101,7 +101,8 @@ cf_plan_reserve(cf_plan *plan)
         || cf_stack_reserve(&plan->codes, words / 8) < 0 /* they are large */
         || cf_stack_reserve(&plan->types, words / 16) < 0
         || cf_stack_reserve(&plan->functions, words / 8) < 0
-        || cf_stack_reserve(&plan->left, words / 2) < 0) {
+        || cf_stack_reserve(&plan->left, words / 2) < 0
+        || cf_stack_reserve(&plan->instances, words / 2) < 0) {
         goto error;
     }
     return 0;
@@ -121,6 +122,7 @@ cf_plan_clear(cf_plan *plan)
     cf_stack_clear(&plan->types);
     cf_stack_clear(&plan->functions);
     cf_stack_clear(&plan->left);
+    cf_stack_clear(&plan->instances);
     cf_mem_unmap(plan->infos, CF_MAX_TYPES * sizeof(cf_typeinfo));
     cf_mem_unmap(plan->type_index, TYPE_INDEX_SIZE * sizeof(uint32_t));
     cf_mem_unmap(plan->ranges, plan->ranges_capacity * sizeof(cf_range));
@@ -187,6 +189,7 @@ cf_plan_used_bytes(cf_plan *plan)
     return cf_objset_used_bytes(&plan->seen) + cf_stack_used_bytes(&plan->todo)
            + cf_stack_used_bytes(&plan->codes) + cf_stack_used_bytes(&plan->types)
            + cf_stack_used_bytes(&plan->functions)
+           + cf_stack_used_bytes(&plan->instances)
            + plan->n_infos * (sizeof(cf_typeinfo) + 2 * sizeof(uint32_t))
            + cf_pageset_used_bytes(plan->tables);
 }

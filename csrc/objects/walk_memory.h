@@ -25,6 +25,8 @@ typedef struct {
     /* what was asked */
     bool whole_heap;           /* walk through modules, functions, code and types */
     bool dry_run;              /* count only: no object is written */
+    bool looking;              /* a dry run that only looks for what fill.c fills */
+    bool utf8;                 /* ... UTF-8 forms of str too, at once */
     bool remember_functions;   /* cf_live_remember */
     bool relocate;             /* code is going to be moved: note functions down */
     PyTypeObject *const *skip; /* NULL-terminated, or NULL */
@@ -35,9 +37,15 @@ typedef struct {
     cf_stack types;            /* types taken */
     cf_stack functions;        /* functions taken; with `relocate` only */
     cf_stack left;             /* objects passed over; of weak references, decided at the end */
+    cf_stack instances;        /* without a __dict__ so far; with `looking` only */
     cf_pageset *tables;        /* pages of what lies outside the objects' first page */
     size_t skipped_by[CF_N_DECISIONS];
     size_t unwarmed;
+    size_t filled_utf8;
+    size_t bare;               /* instances without a __dict__, and their bytes */
+    size_t bare_bytes;
+    size_t raw_str;            /* str without the UTF-8 form that they could have, and their bytes */
+    size_t raw_str_bytes;
     size_t records;            /* numpy arrays with object fields, which are not followed */
     cf_typeinfo *infos;        /* by order of arrival; entries never move */
     size_t n_infos;

@@ -123,6 +123,9 @@ def look_at_layouts() -> tuple[str, ...]:
     decimal = sys.modules.get("_decimal")
     if decimal is not None and hasattr(decimal, "Decimal"):
         _core.set_decimal(decimal.Decimal)
+    zoneinfo = getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None)
+    offset_of = getattr(zoneinfo, "__dict__", {}).get("utcoffset")
+    _core.set_zoneinfo(zoneinfo if type(offset_of) is type(str.join) else None)
     numpy = sys.modules.get("numpy")
     if numpy is not None and hasattr(numpy, "ndarray") and hasattr(numpy, "array"):
         marker = object()

@@ -41,6 +41,7 @@ cdef extern from "cpython/layout.h":
     void cf_layout_add_records(object records, object numbers)
     void cf_layout_set_datetime(object datetime, object date, object time, object timedelta, object timezone)
     void cf_layout_set_decimal(object decimal)
+    void cf_layout_set_zoneinfo(object zoneinfo)
 
 
 cdef extern from "cpython/live_frames.h":
@@ -99,6 +100,8 @@ cdef extern from "freeze/freeze.h":
         bint seal
         bint dry_run
         bint relocate
+        bint instance_dicts
+        bint utf8
     ctypedef enum cf_refusal:
         CF_REFUSED_COLLECTOR
         CF_REFUSED_INTERPRETERS
@@ -123,6 +126,12 @@ cdef extern from "freeze/freeze.h":
         size_t sealed_chunks
         size_t sealed_chunk_bytes
         const char *chunks_why
+        size_t bare
+        size_t bare_bytes
+        size_t raw_str
+        size_t raw_str_bytes
+        size_t made_dicts
+        size_t made_utf8
         size_t stopped_counters
         size_t relocated_codes
         size_t relocated_bytes
@@ -208,6 +217,18 @@ cdef class FreezeCounts:
     @property
     def chunks_why(self): return None if self.c.chunks_why == NULL else self.c.chunks_why.decode()
     @property
+    def bare(self): return self.c.bare
+    @property
+    def bare_bytes(self): return self.c.bare_bytes
+    @property
+    def raw_str(self): return self.c.raw_str
+    @property
+    def raw_str_bytes(self): return self.c.raw_str_bytes
+    @property
+    def made_dicts(self): return self.c.made_dicts
+    @property
+    def made_utf8(self): return self.c.made_utf8
+    @property
     def stopped_counters(self): return self.c.stopped_counters
     @property
     def relocated_codes(self): return self.c.relocated_codes
@@ -263,7 +284,7 @@ cdef class FreezeCounts:
 
 def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, list files not None, *,
                    tuple skip=(), bint collect=False, bint gc_freeze=False, bint seal=False, bint dry_run=False,
-                   bint relocate=False):
+                   bint relocate=False, bint instance_dicts=False, bint utf8=False):
     """Freeze what ROOTS reach, or with no roots the whole heap; fill in COUNTS.
 
     COUNTS and REPORT, which holds it, stay mortal in any case. FILES gets the files with
@@ -279,6 +300,8 @@ def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, l
     request.seal = seal
     request.dry_run = dry_run
     request.relocate = relocate
+    request.instance_dicts = instance_dicts
+    request.utf8 = utf8
     request.skip = NULL
     if skip:
         request.skip = <PyTypeObject **>calloc(len(skip) + 1, sizeof(PyTypeObject *))
@@ -371,6 +394,11 @@ def set_decimal(decimal):
 def set_greenlet(type) -> bool:
     """Tell where suspended greenlets are found; False: their frames cannot be read."""
     return cf_live_frames_set_greenlet(type)
+
+
+def set_zoneinfo(zoneinfo):
+    """Tell the warm phase zoneinfo.ZoneInfo, or None where its utcoffset is Python code."""
+    cf_layout_set_zoneinfo(zoneinfo)
 
 
 def set_opcodes(opmap, specialized, caches, families):

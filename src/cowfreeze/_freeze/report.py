@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cowfreeze import _core
+from cowfreeze._freeze.late import late_notes
 from cowfreeze._freeze.move import move_notes
 from cowfreeze._freeze.warm_up import heap_notes
 from cowfreeze._sizes import format_size
@@ -116,6 +117,16 @@ class FreezeReport:
         return self._counts.sealed_chunk_bytes
 
     @property
+    def instance_dicts(self) -> int:
+        """Instances that got their ``__dict__`` from this freeze (``instance_dicts=True``)."""
+        return self._counts.made_dicts
+
+    @property
+    def utf8_forms(self) -> int:
+        """Strings that got their UTF-8 form from this freeze (``utf8=True``)."""
+        return self._counts.made_utf8
+
+    @property
     def relocated_codes(self) -> int:
         """Code objects that were moved together (``relocate_code=True``)."""
         return self._counts.relocated_codes
@@ -156,6 +167,7 @@ class FreezeReport:
         return (
             *self._first_notes,
             *_notes(self._counts),
+            *late_notes(self._counts),
             *heap_notes(self._counts, sealed=self._sealed),
             *(() if self._dry_run else move_notes(self._moved, hugepages=self._huge)),
         )
@@ -177,6 +189,8 @@ class FreezeReport:
             "sealed_bytes": self.sealed_bytes,
             "returned_bytes": self.returned_bytes,
             "sealed_heap_bytes": self.sealed_heap_bytes,
+            "instance_dicts": self.instance_dicts,
+            "utf8_forms": self.utf8_forms,
             "relocated_codes": self.relocated_codes,
             "relocated_bytes": self.relocated_bytes,
             "peak_extra_bytes": self.peak_extra_bytes,
