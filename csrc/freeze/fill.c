@@ -17,7 +17,6 @@
 #include "freeze/fill.h"
 
 #include "cpython/layout.h"
-#include "freeze/walk.h"
 
 static void
 fill_utf8(cf_plan *plan, PyObject *op)
@@ -44,9 +43,8 @@ cf_fill_look(cf_plan *plan, PyObject *op)
     }
 }
 
-/* Those that were made when memory runs out stay, as if somebody had asked for them. */
-static int
-make_dicts(const cf_stack *instances)
+int
+cf_fill_dicts(const cf_stack *instances)
 {
     for (size_t i = 0; i < instances->used; i++) {
         PyObject *dict = PyObject_GenericGetDict((PyObject *)instances->words[i], NULL);
@@ -56,28 +54,4 @@ make_dicts(const cf_stack *instances)
         Py_DECREF(dict); /* the instance keeps it */
     }
     return 0;
-}
-
-int
-cf_fill(const cf_request *request, bool whole_heap, cf_outcome *outcome)
-{
-    cf_plan plan;
-    if (cf_plan_reserve(&plan) < 0) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    plan.whole_heap = whole_heap;
-    plan.dry_run = plan.looking = true;
-    plan.utf8 = request->utf8;
-    plan.skip = request->skip;
-    cf_plan_exclude(&plan, request->own[0]);
-    cf_plan_exclude(&plan, request->own[1]);
-    cf_plan_exclude(&plan, request->files);
-    cf_walk(&plan, request->roots, NULL);
-    outcome->made_utf8 = plan.filled_utf8;
-    int ret = request->instance_dicts ? make_dicts(&plan.instances) : 0;
-    outcome->made_dicts = ret < 0 || !request->instance_dicts ? 0 : plan.instances.used;
-    outcome->peak_extra_bytes = cf_plan_used_bytes(&plan);
-    cf_plan_clear(&plan);
-    return ret;
 }

@@ -180,6 +180,33 @@ show_permanent(bool *happened)
     return 0;
 }
 
+/* -- fill ---------------------------------------------------------------- */
+
+/* A walk of its own: what is made here must be there when memory is reserved for the next one. */
+static int
+fill(const cf_request *request, bool whole_heap, cf_outcome *outcome)
+{
+    cf_plan plan;
+    if (cf_plan_reserve(&plan) < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    plan.whole_heap = whole_heap;
+    plan.dry_run = plan.looking = true;
+    plan.utf8 = request->utf8;
+    plan.skip = request->skip;
+    cf_plan_exclude(&plan, request->own[0]);
+    cf_plan_exclude(&plan, request->own[1]);
+    cf_plan_exclude(&plan, request->files);
+    cf_walk(&plan, request->roots, NULL);
+    outcome->made_utf8 = plan.filled_utf8;
+    int ret = request->instance_dicts ? cf_fill_dicts(&plan.instances) : 0;
+    outcome->made_dicts = ret < 0 || !request->instance_dicts ? 0 : plan.instances.used;
+    outcome->peak_extra_bytes = cf_plan_used_bytes(&plan);
+    cf_plan_clear(&plan);
+    return ret;
+}
+
 /* -- reserve ------------------------------------------------------------- */
 
 static int
@@ -341,7 +368,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         goto done;
     }
     if (CF_HAS_IMMORTAL && (request->instance_dicts || request->utf8) && !request->dry_run
-        && cf_fill(request, whole_heap, outcome) < 0) {
+        && fill(request, whole_heap, outcome) < 0) {
         goto done;
     }
     if (reserve(&plan, &pages, outcome, &relocation, relocate) < 0) {
