@@ -70,7 +70,7 @@ int cf_spans_find(cf_spans *out, size_t unit, unsigned per_cent, bool whole);
 void cf_spans_clear(cf_spans *spans);
 
 /* May memory be moved at all? Looks for other threads, live children that share
- * it, merged, locked and pinned pages. True; false: MOVED says why not. */
+ * it, merged, locked and registered pages. True; false: MOVED says why not. */
 bool cf_spans_allowed(cf_moved *moved);
 
 #endif

@@ -6,6 +6,7 @@ No policy and no loop over objects belongs here. Each .pxi binds one group of C 
 
 include "_workers/audit.pxi"
 include "_freeze/freeze.pxi"
+include "_freeze/code.pxi"
 include "_freeze/move.pxi"
 include "_trap.pxi"
 include "_explain/explanation.pxi"

@@ -45,7 +45,7 @@ _MOVE_REASONS = {
     <int>CF_MOVE_UNKNOWN: "unknown",
     <int>CF_MOVE_MERGED: "merged",
     <int>CF_MOVE_LOCKED: "locked",
-    <int>CF_MOVE_PINNED: "pinned",
+    <int>CF_MOVE_PINNED: "registered",
     <int>CF_MOVE_MAPPINGS: "mappings",
     <int>CF_MOVE_MEMFD: "memfd",
     <int>CF_MOVE_MEMORY: "memory",

@@ -22,7 +22,7 @@ _TEXTS = {
     "shared",
     "merged": "the kernel has merged pages of this process with equal ones (KSM)",
     "locked": "memory is locked (mlock), which moving it would undo",
-    "pinned": "memory is pinned (registered buffers of io_uring, RDMA, a device): what arrives there would be lost "
+    "registered": "memory is registered with the kernel (buffers of io_uring, RDMA, a device): what arrives there would be lost "
     "when it is moved",
     "mappings": "it would need more mappings than the {who:,} that a process may have "
     "(sysctl vm.max_map_count)",
