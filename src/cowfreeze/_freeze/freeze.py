@@ -21,21 +21,38 @@ is_frozen = _core.is_frozen
 
 
 class _Done:
-    """What was frozen so far in this process, or in the one that it was forked from."""
+    """What was frozen so far in this process, or in the one that it was forked from.
 
-    __slots__ = ("freezes", "objects", "bytes", "pid", "at", "report")
+    The numbers stand in one buffer. Ints of their own, made behind a freeze, would lie beside what is loaded
+    next, and the next freeze would make holes of them, which workers fill: a copied page of that data each.
+    """
+
+    __slots__ = ("_numbers", "report")
 
     def __init__(self) -> None:
-        self.freezes = self.objects = self.bytes = self.pid = 0
-        self.at = 0.0
+        self._numbers = bytearray(5 * 8)
         self.report: FreezeReport | None = None
+
+    def _number(self, i: int) -> int:
+        return int.from_bytes(self._numbers[8 * i : 8 * i + 8], "little")
+
+    def _set(self, i: int, number: int) -> None:
+        self._numbers[8 * i : 8 * i + 8] = number.to_bytes(8, "little")
+
+    freezes = property(lambda self: self._number(0))
+    objects = property(lambda self: self._number(1))
+    bytes = property(lambda self: self._number(2))
+    pid = property(lambda self: self._number(3))
+    at = property(lambda self: self._number(4) / 1e6)  # seconds
 
     def add(self, report: FreezeReport) -> None:
         """Count REPORT, and show the sum to who looks at this process from outside."""
-        self.freezes += 1
-        self.objects += report.objects
-        self.bytes += report.bytes
-        self.pid, self.at, self.report = os.getpid(), time.time(), report
+        self._set(0, self.freezes + 1)
+        self._set(1, self.objects + report.objects)
+        self._set(2, self.bytes + report.bytes)
+        self._set(3, os.getpid())
+        self._set(4, int(time.time() * 1e6))
+        self.report = report
         text = (
             f"cowfreeze frozen={self.objects} bytes={self.bytes} freezes={self.freezes} pid={self.pid} "
             f"at={self.at:.0f}"
@@ -44,7 +61,9 @@ class _Done:
 
 
 done = _Done()
-_last: dict[str, bool] | None = None  # how the heap beside frozen objects was treated; None: nothing is frozen
+# How the last freeze treated the heap beside frozen objects: bits of a small int, for the same reason.
+_COLLECT, _GC_FREEZE, _SEAL = 1, 2, 4
+_last: int | None = None  # None: nothing is frozen
 
 
 def freeze(
@@ -163,6 +182,7 @@ def freeze(
         huge=hugepages,
     )  # fmt: skip
     files: list[Any] = []
+    treatment = (_COLLECT if collect else 0) | (_GC_FREEZE if gc_freeze else 0) | (_SEAL if seal else 0)
     # From here on nothing is allocated once objects have been marked.
     try:
         _core.freeze_objects(
@@ -174,7 +194,7 @@ def freeze(
             raise
         raise refusal(counts.refused) from None
     if not dry_run:
-        _last = {"collect": collect, "gc_freeze": gc_freeze, "seal": seal}
+        _last = treatment
     flush_files(files)
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
@@ -189,7 +209,10 @@ def freeze(
 def put_away() -> None:
     """After an import behind a freeze: treat what it made, and the holes that it left, as that freeze did."""
     if _last is not None:
-        freeze((), threads="allow", allow_forked=True, **_last)
+        freeze(
+            (), threads="allow", allow_forked=True, collect=bool(_last & _COLLECT),
+            gc_freeze=bool(_last & _GC_FREEZE), seal=bool(_last & _SEAL),
+        )  # fmt: skip
 
 
 def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:
