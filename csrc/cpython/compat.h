@@ -47,6 +47,10 @@
 /* Before 3.14 (3.13.0: tried) PyUnstable_GC_VisitObjects and gc.get_objects() pass over
  * the permanent generation. */
 #define CF_PERMANENT_IS_HIDDEN (PY_VERSION_HEX < 0x030E0000)
+/* struct _gc_runtime_state: `collecting` lies so many words before `garbage`, and both within so many
+ * bytes from the interpreter's start (pycore_gc.h, pycore_interp.h). */
+#define CF_COLLECTING_BEFORE (PY_VERSION_HEX >= 0x030F0000 ? 2 : 1)
+#define CF_COLLECTING_WITHIN (PY_VERSION_HEX >= 0x030D0000 ? 0x4000 : 0x800)
 /* References on interpreter stacks are tagged (pycore_stackref.h). */
 #define CF_HAS_STACKREFS (PY_VERSION_HEX >= 0x030E0000)
 /* LOAD_CONST_MORTAL counts its constant without a check. Gone in 3.15, where

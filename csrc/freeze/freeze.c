@@ -24,13 +24,16 @@
  *   I5  no reference on a stack that may be used again counts a frozen object
  *       (3.14 and later: running_code.c).
  *   I6  the collector is not running, and there is no other interpreter: nothing is on
- *       lists or in frames that cannot be seen from here.
+ *       lists or in frames that cannot be seen from here. What is on the collector's own
+ *       lists neither the walk nor live_frames.c meets, and what is untracked there
+ *       loses its callback.
  */
 #include "freeze/freeze.h"
 
 #include "allocators/seal_malloc.h"
 #include "freeze/shared_keys.h"
 #include "base/invariants.h"
+#include "cpython/collector.h"
 #include "cpython/layout.h"
 #include "cpython/live_frames.h"
 #include "freeze/fill.h"
@@ -49,8 +52,6 @@ static PyObject *gc_freeze_function;
 static PyObject *gc_unfreeze_function;
 static PyObject *gc_get_freeze_count_function;
 static PyObject *gc_get_objects_function;
-static PyObject *gc_collect_function;
-static PyObject *gc_get_stats_function;
 
 static double
 now(void)
@@ -71,12 +72,10 @@ cf_init(void)
     gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
     gc_get_freeze_count_function = PyObject_GetAttrString(gc, "get_freeze_count");
     gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
-    gc_collect_function = PyObject_GetAttrString(gc, "collect");
-    gc_get_stats_function = PyObject_GetAttrString(gc, "get_stats");
+    int looked = cf_collector_init(gc);
     Py_DECREF(gc);
     if (gc_freeze_function == NULL || gc_unfreeze_function == NULL
-        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL
-        || gc_collect_function == NULL || gc_get_stats_function == NULL) {
+        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL || looked < 0) {
         return -1;
     }
     cf_live_frames_init();
@@ -116,36 +115,6 @@ call(PyObject *function)
     PyObject *result = PyObject_CallNoArgs(function);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
-}
-
-/* How many collections of GENERATION there have been, or -1 with an exception. */
-static long
-collections_of(int generation)
-{
-    PyObject *stats = PyObject_CallNoArgs(gc_get_stats_function); /* list of dicts */
-    PyObject *of_one = stats != NULL ? PyList_GetItem(stats, generation) : NULL;
-    PyObject *number = of_one != NULL ? PyMapping_GetItemString(of_one, "collections") : NULL;
-    long n = number != NULL ? PyLong_AsLong(number) : -1;
-    Py_XDECREF(number);
-    Py_XDECREF(stats);
-    return n;
-}
-
-/* I6: is a collection running? Only then none can be made, not even of what is new. Then the freeze
- * is called by a finalizer, or by a callback of a weak reference or of gc.callbacks. Objects are on the
- * collector's own lists, where neither the walk nor live_frames.c meets them, and what is
- * untracked there loses its callback. Returns 1 or 0, or -1 with an exception. */
-static int
-collector_runs(void)
-{
-    long before = collections_of(0);
-    PyObject *result = before < 0 ? NULL : PyObject_CallFunction(gc_collect_function, "i", 0);
-    if (result == NULL) {
-        return -1;
-    }
-    Py_DECREF(result);
-    long after = collections_of(0);
-    return after < 0 ? -1 : after == before;
 }
 
 /* A full collection, so that garbage is not made immortal and free lists are
@@ -347,10 +316,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
          * would also take all version tags away. */
         (void)PyType_ClearCache();
     }
-    int running = collector_runs();
-    if (running < 0) {
-        goto done;
-    }
+    bool running = cf_collector_runs();
     if (request->collect && !running) {
         collect();
     }
@@ -358,7 +324,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
                        : cf_other_interpreters() ? CF_REFUSED_INTERPRETERS
                                                  : CF_REFUSED_NOT;
     if (outcome->refused != CF_REFUSED_NOT) {
-        PyErr_SetString(PyExc_RuntimeError, "refused");
+        ret = 0;
         goto done;
     }
     outcome->seconds_collect = now() - start;

@@ -150,13 +150,15 @@ def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
     counts = _core.FreezeCounts()
     files: list[Any] = []
     seal = outside >= _WORTH_SEALING
+    frozen = False
     try:
         report = FreezeReport(counts, whole_heap=False, dry_run=False, sealed=seal)
         _core.freeze_objects((keeper,), counts, report, files, seal=seal)
+        frozen = not counts.refused
         flush_files(files)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not counts.refused:
-            raise
+    except MemoryError:
+        pass
+    if not frozen:
         _core.keep_for_good(keeper)
         why = {
             "": "there was no memory to freeze",

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import cowfreeze
+from cowfreeze import _core, freeze
 from freeze.cases_again import _inside, _rows
-from cowfreeze import _core
 from helpers.cases import is_marked, needs
 
 OPTIONS: tuple[dict[str, bool], ...] = ({}, {"gc_freeze": False, "seal": False, "collect": False})
@@ -65,7 +64,7 @@ def book_keeping(whole_heap: bool) -> dict[str, Any]:
         n += 1
         _core.fail_allocation(n)
         try:
-            report = cowfreeze.freeze(*([] if whole_heap else [graph.rows]))
+            report = freeze(*([] if whole_heap else [graph.rows]))
         except MemoryError as error:
             messages.add(str(error))
         else:
@@ -82,7 +81,7 @@ def book_keeping(whole_heap: bool) -> dict[str, Any]:
     gc.collect()
     after_one = _core.bookkeeping_bytes()
     for _ in range(20):
-        cowfreeze.freeze([n], collect=False)
+        freeze([n], collect=False)
     return {
         "requests": n - 1,
         "problems": problems,
@@ -102,7 +101,7 @@ def leaks_of_failures() -> dict[str, int]:
         for n in range(1, 30):
             _core.fail_allocation(n)
             try:
-                cowfreeze.freeze(graph.rows, dry_run=True, collect=False)
+                freeze(graph.rows, dry_run=True, collect=False)
             except MemoryError:
                 pass
             finally:
@@ -130,7 +129,7 @@ def python_memory(whole_heap: bool) -> dict[str, Any]:
         import _testcapi
     except ImportError:
         needs(False, "this Python has no _testcapi")
-    cowfreeze.freeze([1.5], dry_run=True)  # imports that the first call makes
+    freeze([1.5], dry_run=True)  # imports that the first call makes
     graph = Graph()
     roots = () if whole_heap else (graph.rows,)
     outcomes: dict[str, int] = {}
@@ -141,7 +140,7 @@ def python_memory(whole_heap: bool) -> dict[str, Any]:
             def attempt(n: int = n, persistent: bool = persistent) -> int:
                 _testcapi.set_nomemory(n, 0 if persistent else n + 1)
                 try:
-                    cowfreeze.freeze(*roots, allow_forked=True, threads="allow")
+                    freeze(*roots, allow_forked=True, threads="allow")
                 except MemoryError:
                     _testcapi.remove_mem_hooks()
                     return 1 if not graph.differences() else 3
@@ -162,6 +161,7 @@ def python_memory(whole_heap: bool) -> dict[str, Any]:
 
 def address_space() -> dict[str, Any]:
     """RLIMIT_AS leaves no room for the book-keeping."""
+    freeze([1.5], dry_run=True)  # imports that the first call makes
     graph = Graph()
     with open("/proc/self/statm") as stream:
         mapped = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -169,7 +169,7 @@ def address_space() -> dict[str, Any]:
     for extra in (0, 64 << 10, 1 << 20, 8 << 20):
         resource.setrlimit(resource.RLIMIT_AS, (mapped + extra, resource.RLIM_INFINITY))
         try:
-            cowfreeze.freeze(graph.rows, collect=False)
+            freeze(graph.rows, collect=False)
             outcomes.append("frozen")
         except MemoryError:
             outcomes.append("MemoryError")
@@ -177,7 +177,7 @@ def address_space() -> dict[str, Any]:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if outcomes[-1] == "MemoryError" and graph.differences():
             outcomes[-1] += f" {graph.differences()}"
-    cowfreeze.freeze(graph.rows)
+    freeze(graph.rows)
     return {"outcomes": outcomes, "then": all(map(is_marked, graph.objects))}
 
 
@@ -185,11 +185,11 @@ def extra_memory(n: int) -> dict[str, Any]:
     """Resident memory at its peak during a freeze, beyond that before it."""
     rows = [{"number": k, "name": "%d name" % k, "tags": ["%d tag" % k, k * 1.5]} for k in range(n)]
     gc.collect()
-    cowfreeze.freeze(rows, dry_run=True, collect=False)  # the code pages of the walk itself
+    freeze(rows, dry_run=True, collect=False)  # the code pages of the walk itself
     with open("/proc/self/clear_refs", "w") as stream:
         stream.write("5")  # reset the peak
     before = _status("VmRSS")
-    report = cowfreeze.freeze(rows, seal=False, collect=False)
+    report = freeze(rows, seal=False, collect=False)
     peak, after = _status("VmHWM"), _status("VmRSS")
     return {
         "objects": report.objects,

@@ -6,8 +6,7 @@ import gc
 import weakref
 from typing import Any
 
-import cowfreeze
-from cowfreeze import _core
+from cowfreeze import CowfreezeError, _core, freeze
 from helpers.cases import GC_HEAD, copied_by, in_worker, is_marked, pages_of, raw
 from freeze.zoo import Plain, text
 
@@ -25,7 +24,7 @@ def collect_in_worker(gc_freeze: bool) -> dict[str, int]:
     graph = _graph()
     pages = pages_of(_containers(graph))
     plain = len(copied_by(gc.collect) & pages)
-    cowfreeze.freeze(graph, gc_freeze=gc_freeze)
+    freeze(graph, gc_freeze=gc_freeze)
 
     def worker() -> None:
         for generation in (0, 1, 2):
@@ -48,7 +47,7 @@ def tracking() -> dict[str, Any]:
 
     graph = [_graph(50), Plain(1, [2]), type("Fresh", (), {}), function, {text(): [1]}]
     before = sum(map(gc.is_tracked, graph))
-    cowfreeze.freeze(graph)
+    freeze(graph)
     tracked = [type(obj).__name__ for obj in [*graph, *_containers(graph[0])] if gc.is_tracked(obj)]
     listed = {id(obj) for obj in gc.get_objects()}
     in_lists = [type(obj).__name__ for obj in graph if id(obj) in listed]
@@ -59,7 +58,7 @@ def without_gc_freeze() -> dict[str, Any]:
     """gc_freeze=False leaves the rest of the heap to the collector, untracks what is frozen."""
     before = gc.get_freeze_count()
     graph = _graph(50)
-    cowfreeze.freeze(graph, gc_freeze=False)
+    freeze(graph, gc_freeze=False)
     return {
         "permanent": gc.get_freeze_count() - before,
         "tracked": sum(map(gc.is_tracked, _containers(graph))),
@@ -73,7 +72,7 @@ def dying_neighbours(gc_freeze: bool) -> dict[str, int]:
     for k in range(5000):
         frozen.append([k])
         mortal.append([k])
-    cowfreeze.freeze(*frozen, gc_freeze=gc_freeze)
+    freeze(*frozen, gc_freeze=gc_freeze)
 
     def worker() -> int:
         before = [raw(obj, GC_HEAD, 0) for obj in frozen]
@@ -100,7 +99,7 @@ def garbage_with_the_collector_off() -> dict[str, Any]:
     deaths: list[int] = []
     references = [weakref.ref(Cycle(deaths)) for _ in range(20)]
     alive = sum(reference() is not None for reference in references)
-    cowfreeze.freeze([text()])
+    freeze([text()])
     return {
         "alive before": alive,
         "alive after": sum(reference() is not None for reference in references),
@@ -111,11 +110,12 @@ def garbage_with_the_collector_off() -> dict[str, Any]:
 
 def garbage_without_collect() -> dict[str, Any]:
     gc.collect()
+    gc.disable()
     deaths: list[int] = []
     reference = weakref.ref(Cycle(deaths))
-    gc.disable()
-    cowfreeze.freeze([text()], collect=False)
-    return {"alive": reference() is not None}
+    young = (text(), 1.5)  # which a collection of the youngest would untrack
+    freeze([text()], collect=False)
+    return {"alive": reference() is not None, "tracked": gc.is_tracked(young)}
 
 
 class Saboteur:
@@ -133,7 +133,7 @@ class Saboteur:
 def finaliser_changes_the_graph() -> dict[str, Any]:
     graph: list[Any] = [text()]
     Saboteur(graph)
-    cowfreeze.freeze(graph)
+    freeze(graph)
     return {"added": len(graph) - 1, "frozen": all(map(is_marked, [*graph, graph[-1][0]]))}
 
 
@@ -141,17 +141,20 @@ def callback_freezes() -> dict[str, Any]:
     """A gc callback that calls freeze: from within freeze's own collection."""
     inner: list[Any] = [text()]
     outer: list[Any] = [text()]
-    reports = []
+    errors = []
 
     def callback(phase: str, info: dict[str, Any]) -> None:
-        if phase == "stop" and not reports:
-            reports.append(None)
-            reports.append(cowfreeze.freeze(inner))
+        if phase == "stop" and not errors:
+            try:
+                freeze(inner)
+            except CowfreezeError as error:
+                errors.append(str(error))
 
     gc.callbacks.append(callback)
-    cowfreeze.freeze(outer)
+    freeze(outer)
     gc.callbacks.remove(callback)
-    return {"inner": is_marked(inner[0]), "outer": is_marked(outer[0])}
+    refused = len(errors) == 1 and "collector is running" in errors[0]
+    return {"refused": refused, "inner": is_marked(inner[0]), "outer": is_marked(outer[0])}
 
 
 # -- free blocks beside frozen ones -----------------------------------------
@@ -166,7 +169,7 @@ def free_blocks(seal: bool) -> dict[str, int]:
     del freed
     pages = pages_of(survivors) | pages_of(row[0] for row in survivors)
     pages |= pages_of(row[1] for row in survivors)
-    report = cowfreeze.freeze(survivors, seal=seal)
+    report = freeze(survivors, seal=seal)
 
     def worker() -> None:
         kept = [["%d w" % k, [k]] for k in range(50_000)]
@@ -180,7 +183,7 @@ def free_blocks(seal: bool) -> dict[str, int]:
 
 
 def pools_are_known() -> dict[str, bool]:
-    report = cowfreeze.freeze([text()])
+    report = freeze([text()])
     counts = report._counts
     return {
         "pools": counts.pools_known,
@@ -200,7 +203,7 @@ def memoryviews(whole_heap: bool) -> dict[str, Any]:
     views += [memoryview(memoryview(exporter)).toreadonly()]
     other = memoryview(outside)
     graph = [views, exporter]
-    report = cowfreeze.freeze() if whole_heap else cowfreeze.freeze(graph)
+    report = freeze() if whole_heap else freeze(graph)
     marked = [is_marked(view) for view in views]
     tracked = [gc.is_tracked(view) for view in views]
     for _ in range(3):
@@ -259,12 +262,12 @@ def weak_references(way: str) -> dict[str, Any]:
     group: Any = weakref.WeakSet([node])
     skipped = {}
     if way == "whole heap":
-        skipped = cowfreeze.freeze(skip=(Node,)).skipped
+        skipped = freeze(skip=(Node,)).skipped
         gc.unfreeze()
     elif way == "frozen":
-        skipped = cowfreeze.freeze([cache, group, node]).skipped
+        skipped = freeze([cache, group, node]).skipped
     else:
-        skipped = cowfreeze.freeze([cache, group], gc_freeze=way == "returns").skipped
+        skipped = freeze([cache, group], gc_freeze=way == "returns").skipped
     reference = cache.data[1]
     del node
     gc.collect()

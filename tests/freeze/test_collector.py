@@ -44,15 +44,17 @@ def test_garbage_is_collected_though_the_collector_is_off() -> None:
 
 
 def test_collect_false_collects_nothing() -> None:
-    assert run_in_child("freeze.cases_collector", "garbage_without_collect") == {"alive": True}
+    result = run_in_child("freeze.cases_collector", "garbage_without_collect")
+    assert result == {"alive": True, "tracked": True}
 
 
 def test_a_finaliser_may_change_the_graph() -> None:
     assert run_in_child("freeze.cases_collector", "finaliser_changes_the_graph") == {"added": 1, "frozen": True}
 
 
-def test_a_gc_callback_may_freeze() -> None:
-    assert run_in_child("freeze.cases_collector", "callback_freezes") == {"inner": True, "outer": True}
+def test_a_gc_callback_of_the_freeze_may_not_freeze() -> None:
+    result = run_in_child("freeze.cases_collector", "callback_freezes")
+    assert result == {"refused": True, "inner": False, "outer": True}
 
 
 def test_allocations_of_a_worker_do_not_land_on_frozen_pages() -> None:

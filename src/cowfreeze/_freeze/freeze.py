@@ -183,26 +183,27 @@ def freeze(
     )  # fmt: skip
     files: list[Any] = []
     treatment = (_COLLECT if collect else 0) | (_GC_FREEZE if gc_freeze else 0) | (_SEAL if seal else 0)
-    # From here on nothing is allocated once objects have been marked.
-    try:
-        _core.freeze_objects(
-            roots, counts, report, files, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
-            relocate=move, instance_dicts=instance_dicts, utf8=utf8,
-        )  # fmt: skip
-    except RuntimeError:
-        if not counts.refused:
-            raise
-        raise refusal(counts.refused) from None
+    # From here on nothing is allocated once objects have been marked. And no exception is caught: a handler
+    # far inside of a long function has CPython make an int, for ever if there is no memory.
+    _core.freeze_objects(
+        roots, counts, report, files, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
+        relocate=move, instance_dicts=instance_dicts, utf8=utf8,
+    )  # fmt: skip
+    if counts.refused:
+        raise refusal(counts.refused)
     if not dry_run:
         _last = treatment
-    flush_files(files)
+    try:
+        flush_files(files)
+    except MemoryError:
+        pass  # it is frozen: what raises now would say the opposite
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
     if not dry_run:
         try:
             done.add(report)
         except MemoryError:
-            pass  # it is frozen: what raises now would say the opposite
+            pass  # as above
     return report
 
 
