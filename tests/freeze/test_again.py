@@ -96,9 +96,11 @@ def test_no_address_space_changes_nothing() -> None:
 
 
 def test_extra_memory() -> None:
-    """At most 8 bytes per object at the peak, by the report and by the kernel; none after."""
+    """At most 8 bytes per object at the peak, by the report and by the kernel.
+
+    What is kept until the process ends is a bit for every 8 bytes of frozen memory."""
     result = run_in_child("freeze.cases_atomic", "extra_memory", 200_000)
     assert result["objects"] > 1_000_000
     assert 0 < result["reported"] <= 8
     assert result["measured"] <= 8
-    assert result["kept"] <= 1
+    assert result["kept"] <= 2

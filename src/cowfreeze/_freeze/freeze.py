@@ -64,6 +64,7 @@ done = _Done()
 # How the last freeze treated the heap beside frozen objects: bits of a small int, for the same reason.
 _COLLECT, _GC_FREEZE, _SEAL = 1, 2, 4
 _last: int | None = None  # None: nothing is frozen
+_files: list[Any] = []  # met by a freeze; made once: a list that it leaves behind is what a worker takes next
 
 
 def freeze(
@@ -181,12 +182,11 @@ def freeze(
         counts, whole_heap=not roots, dry_run=dry_run, sealed=seal and not dry_run, first_notes=notes, moved=moved,
         huge=hugepages,
     )  # fmt: skip
-    files: list[Any] = []
     treatment = (_COLLECT if collect else 0) | (_GC_FREEZE if gc_freeze else 0) | (_SEAL if seal else 0)
     # From here on nothing is allocated once objects have been marked. And no exception is caught: a handler
     # far inside of a long function has CPython make an int, for ever if there is no memory.
     _core.freeze_objects(
-        roots, counts, report, files, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
+        roots, counts, report, _files, skip=unwanted, collect=collect, gc_freeze=gc_freeze, seal=seal, dry_run=dry_run,
         relocate=move, instance_dicts=instance_dicts, utf8=utf8,
     )  # fmt: skip
     if counts.refused:
@@ -194,9 +194,10 @@ def freeze(
     if not dry_run:
         _last = treatment
     try:
-        flush_files(files)
+        flush_files(_files)
     except MemoryError:
         pass  # it is frozen: what raises now would say the opposite
+    _files.clear()
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
     if not dry_run:
