@@ -67,7 +67,7 @@ static int
 stop_at_mortal(PyObject *op, void *arg)
 {
     (void)arg;
-    return cf_is_to_die(op);
+    return op != NULL && cf_is_to_die(op); /* some types report NULL */
 }
 
 /* Without memory the rest is not found, and does not die. */
@@ -128,7 +128,7 @@ static int
 push_mortal(PyObject *op, void *arg)
 {
     search *s = arg;
-    if (PyObject_IS_GC(op) && cf_is_to_die(op) && is_to_finish(cf_heir_decision(op))) {
+    if (op != NULL && PyObject_IS_GC(op) && cf_is_to_die(op) && is_to_finish(cf_heir_decision(op))) {
         push(&s->estate.spared, &s->estate.n_spared, &s->spared_room, op);
     }
     return 0;

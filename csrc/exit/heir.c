@@ -190,7 +190,13 @@ static PyTypeObject heir_type = {
 int
 cf_heir_prepare(void)
 {
-    return PyType_Ready(&heir_type);
+    if (PyType_Ready(&heir_type) < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_NoMemory(); /* 3.10 does not always say so */
+        }
+        return -1;
+    }
+    return 0;
 }
 
 void

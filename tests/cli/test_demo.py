@@ -321,7 +321,7 @@ def test_three_ways_on_own_data(user_data: str) -> None:
 
 
 def test_progress_goes_to_stderr_and_the_table_to_stdout(user_data: str) -> None:
-    done = demo("--json", user_data, "--workers", "1")
+    done = demo("--json", user_data, "--workers", "1", env={**os.environ, "COLUMNS": "160"})  # no cell is folded
     assert done.returncode == 0, done.stderr
     for name in WAYS:
         assert f"{name}: building the data ..." in done.stderr

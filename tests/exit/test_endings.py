@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,7 +100,9 @@ def test_endings_are_those_of_an_unfrozen_program(mode: str) -> None:
         f"{name}, {what}:\n  plain  {a!r}\n  frozen {b!r}"
         for name in plain
         for what, a, b in zip(names, plain[name], frozen[name])
-        if a != b and not (name in LATE and what == "stdout" and only_more_is_finalised(a, b))
+        if a != b
+        and not (name in LATE and what == "stdout" and only_more_is_finalised(a, b))
+        and not (name in LATE and what == "status" and a == -signal.SIGSEGV)  # CPython's own caches, used that late
     ]
     assert not differences, "\n".join([f"{len(differences)} differences", *differences])
 

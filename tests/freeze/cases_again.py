@@ -7,8 +7,7 @@ import gc
 import sys
 from typing import Any
 
-import cowfreeze
-from cowfreeze import _core
+from cowfreeze import _core, freeze
 from helpers.cases import HAS_IMMORTAL, count_of, is_marked, mortal, needs, pages_of, raw
 from freeze.zoo import KINDS, Plain, text
 
@@ -36,10 +35,10 @@ def _contents(objects: list[Any]) -> list[bytes]:
 def idempotent() -> dict[str, Any]:
     rows = _rows(2000)
     objects = _inside(rows)
-    first = cowfreeze.freeze(rows)
+    first = freeze(rows)
     before = _contents(objects)
-    second = cowfreeze.freeze(rows)
-    third = cowfreeze.freeze(rows, gc_freeze=False)
+    second = freeze(rows)
+    third = freeze(rows, gc_freeze=False)
     return {
         "first": first.objects >= len(objects),
         "again": [second.objects, second.bytes, third.objects],
@@ -55,7 +54,7 @@ def grows() -> dict[str, Any]:
     table: dict[str, Any] = {text(): [text()]}
     holder = Plain(text(), text())
     old = _inside(rows)
-    first = cowfreeze.freeze(rows, table, holder)
+    first = freeze(rows, table, holder)
     before = _contents(old)
     new_rows = _rows(100)
     key, value, attribute = text(), [text()], [text()]
@@ -65,7 +64,7 @@ def grows() -> dict[str, Any]:
     new = [*_inside(new_rows), key, value, value[0], attribute, attribute[0]]
     for obj in new:
         mortal(obj)
-    second = cowfreeze.freeze(rows, table, holder)
+    second = freeze(rows, table, holder)
     return {
         "unmarked": sum(not is_marked(obj) for obj in new),
         "objects": [len(new), second.objects, first.objects],
@@ -78,11 +77,11 @@ def second_freeze_writes_no_old_page() -> dict[str, int]:
     """Page by page: against a witness forked between the two."""
     needs(HAS_IMMORTAL, "before 3.12 every reference is counted in the object")
     rows = _rows(10_000)
-    cowfreeze.freeze(rows)
+    freeze(rows)
     pages = pages_of(_inside(rows))
     new = [text(), [text()]]
     with _core.Witness() as witness:
-        cowfreeze.freeze(rows, new)
+        freeze(rows, new)
         copied = set(_core.copied_addresses(witness)) & pages
     # The same list, seen by a loop that does write.
     with _core.Witness() as witness:
@@ -96,9 +95,9 @@ def second_freeze_writes_no_old_page() -> dict[str, int]:
 
 def whole_heap_twice() -> dict[str, Any]:
     """A second freeze of everything takes what came between them, and no more than that."""
-    first = cowfreeze.freeze()
+    first = freeze()
     data = _rows(100)
-    second = cowfreeze.freeze()
+    second = freeze()
     return {
         "first": first.objects,
         "second": second.objects,
@@ -110,7 +109,7 @@ def data_after_gc_freeze() -> dict[str, Any]:
     """What gc.freeze() put away earlier is found by a freeze of everything."""
     data = _rows(100)
     gc.freeze()
-    report = cowfreeze.freeze()
+    report = freeze()
     return {
         "objects": report.objects,
         "unmarked": sum(not is_marked(obj) for obj in _inside(data)),
@@ -126,17 +125,17 @@ def dry_run() -> dict[str, Any]:
     gc.collect()
     permanent = gc.get_freeze_count()
     before = _contents(objects)
-    dry = cowfreeze.freeze(rows, graph, dry_run=True, collect=False)
+    dry = freeze(rows, graph, dry_run=True, collect=False)
     changed = sum(a != b for a, b in zip(before, _contents(objects)))
     # Page by page, too: hashes and whatever has no header.
     pages = pages_of(objects)
     with _core.Witness() as witness:
-        cowfreeze.freeze(rows, dry_run=True, collect=False)
+        freeze(rows, dry_run=True, collect=False)
         copied = len(set(_core.copied_addresses(witness)) & pages)
     counts = [sys.getrefcount(objects), count_of(objects)]
     unmarked = not any(map(is_marked, [rows, graph, *rows]))
     untouched = gc.get_freeze_count() == permanent and _core.frozen_pages() == 0
-    wet = cowfreeze.freeze(rows, graph)
+    wet = freeze(rows, graph)
     return {
         "changed": changed,
         "copied": copied,
@@ -156,13 +155,13 @@ def dry_run_after_gc_freeze() -> dict[str, int]:
     data = _rows(10)
     gc.freeze()
     permanent = gc.get_freeze_count()
-    cowfreeze.freeze(dry_run=True, collect=True)
+    freeze(dry_run=True, collect=True)
     dry = gc.get_freeze_count()
     gc.freeze()
     permanent_now = gc.get_freeze_count()
     _core.fail_allocation(1)
     try:
-        cowfreeze.freeze()
+        freeze()
     except MemoryError:
         pass
     finally:

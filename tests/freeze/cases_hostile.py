@@ -177,7 +177,7 @@ def comes_back() -> dict[str, Any]:
         "events": events,
         "gone": reference() is None,
         "returned": len(Phoenix.ashes),
-        "phoenix": [is_marked(one) and is_marked(one.load[0]) for one in Phoenix.ashes],
+        "phoenix": [is_marked(one) for one in Phoenix.ashes],
         "data": all(map(is_marked, data)),
         "references": sys.getrefcount(data) > 0,
     }

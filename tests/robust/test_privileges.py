@@ -180,4 +180,7 @@ def test_only_children_are_unpickled() -> None:
         "_plugin/outcome.py",  # what the line before has pickled; what the child of this test sent
         "_plugin/measure.py",  # what the child of this test sent
         "bench/modes/serialized.py",  # memory that this process filled
+        "_zygote/server.py",  # what came with the parent's own start of it; what the line before has pickled
+        "_zygote/generation.py",  # a pipe made for that child
+        "_zygote/rehearsal.py",  # what the lines before have pickled
     }, found
