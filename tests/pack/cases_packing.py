@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cowfreeze
+from cowfreeze import fork_workers, pack  # before anything is measured: the first use of a name loads modules
 from clone.cases_clone import records
 from cowfreeze import _core, _pack
 from helpers.cases import HAS_IMMORTAL, Fork, copied_by, is_marked, needs, page_of, pages_of, raw
@@ -48,7 +49,7 @@ class Holder:
 def shared(n: int) -> dict[str, int]:
     """What two workers copy that read everything, twice, and collect."""
     expected = read_all(list(records(n)))
-    data = cowfreeze.pack(list(records(n)))
+    data = pack(list(records(n)))
     gc.collect()
     gc.freeze()
 
@@ -57,7 +58,7 @@ def shared(n: int) -> dict[str, int]:
         gc.collect()
         return same
 
-    result = cowfreeze.fork_workers(worker, 2)
+    result = fork_workers(worker, 2)
     assert result.results == (True, True)
     return {
         "copied": max(w.copied_pages or 0 for w in result.workers) * os.sysconf("SC_PAGE_SIZE"),
@@ -69,7 +70,7 @@ def shared(n: int) -> dict[str, int]:
 
 def planted() -> dict[str, Any]:
     """A write to a packed header, past the interpreter."""
-    data = cowfreeze.pack([[f"text {i}" for i in range(2000)]])
+    data = pack([[f"text {i}" for i in range(2000)]])
     pages = pages_of(data[0])
     target = data[0][1000]
     header = raw(target)
@@ -95,7 +96,7 @@ def planted() -> dict[str, Any]:
 def many(n: int) -> list[int]:
     """A freeze needs address space for what lies between mappings; many packs do not spread.
     Returns the sizes that came out wrong."""
-    packed = [cowfreeze.pack([{"n": i, "text": "x" * i}] * 3) for i in range(n)]
+    packed = [pack([{"n": i, "text": "x" * i}] * 3) for i in range(n)]
     cowfreeze.freeze(packed)
     cowfreeze.freeze()
     return [i for i in range(n) if packed[i] != [{"n": i, "text": "x" * i}] * 3]
@@ -103,7 +104,7 @@ def many(n: int) -> list[int]:
 
 def explained() -> dict[str, Any]:
     """sys.intern of packed strings writes their state: what an explanation says of these pages."""
-    data = cowfreeze.pack({"words": [[f"text {i}" for i in range(2000)], {1, 2}]})
+    data = pack({"words": [[f"text {i}" for i in range(2000)], {1, 2}]})
     gc.collect()
     gc.freeze()
 
@@ -111,7 +112,7 @@ def explained() -> dict[str, Any]:
         for word in data["words"][0][::500]:
             sys.intern(word)
 
-    result = cowfreeze.fork_workers(worker, 1, explain=True)
+    result = fork_workers(worker, 1, explain=True)
     (explanation,) = result.explanations
     found = [
         cause.to_dict()
@@ -181,7 +182,7 @@ def broken() -> dict[str, list[Any]]:
     }  # fmt: skip
     result: dict[str, list[Any]] = {}
     for name, write in writers().items():
-        p = cowfreeze.pack(source)
+        p = pack(source)
         status = status_of(functools.partial(write, p))
         same = p == source
         repaired = cowfreeze.repair_packed()
@@ -199,18 +200,18 @@ def failures() -> dict[str, bool]:
     """Limits that make pack fail half-way leave nothing behind."""
     good = list(records(20_000))
     bad = [*good, object()]
-    cowfreeze.pack([1, "x"])
+    pack([1, "x"])
     before = state()
     results = {}
     try:
-        cowfreeze.pack(bad)
+        pack(bad)
     except TypeError as error:
         results["type"] = "data[20000]: object cannot be packed" in str(error)
     results["type leaves nothing"] = state() == before
     for n in range(1, 6):
         _core.fail_allocation(n)
         try:
-            cowfreeze.pack(bad)
+            pack(bad)
         except MemoryError:
             results[f"book-keeping {n}"] = True
         except TypeError:
@@ -225,7 +226,7 @@ def file_size_limit() -> dict[str, bool]:
     before = state()
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
     try:
-        cowfreeze.pack(list(records(20_000)))
+        pack(list(records(20_000)))
     except MemoryError as error:
         return {"said": "ulimit -f" in str(error), "nothing left": state() == before}
     return {"no error": False}
@@ -239,11 +240,11 @@ def address_space_limit() -> dict[str, bool]:
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size + (6 << 20), limits[1]))
     try:
-        cowfreeze.pack(data)
+        pack(data)
     except MemoryError:
         resource.setrlimit(resource.RLIMIT_AS, limits)
         left = state() == before
-        packed = cowfreeze.pack(data)
+        packed = pack(data)
         return {"nothing left": left, "works again": packed == data}
     return {"no error": False}
 
@@ -261,7 +262,7 @@ def memfd_forbidden() -> dict[str, bool]:
         needs(False, "seccomp filters are not allowed here")
     before = state()
     try:
-        cowfreeze.pack([1, 2])
+        pack([1, 2])
     except OSError as error:
         return {"said": "memfd_create is not allowed" in str(error), "nothing left": state() == before}
     return {"no error": False}
@@ -270,7 +271,7 @@ def memfd_forbidden() -> dict[str, bool]:
 def stress(workers: int, seconds: float) -> dict[str, Any]:
     """Workers count the same objects at the same time; values and headers must stay right."""
     source = [{"a": [i, f"x{i}"], "t": (i * 1000, f"y{i}"), "s": {f"z{i}"}} for i in range(50)]
-    data = cowfreeze.pack(source)
+    data = pack(source)
 
     def worker(index: int) -> int:
         end = time.monotonic() + seconds
@@ -282,7 +283,7 @@ def stress(workers: int, seconds: float) -> dict[str, Any]:
         assert data == source and [dict(d) for d in data] == source
         return changes
 
-    result = cowfreeze.fork_workers(worker, workers, timeout=seconds + 60)
+    result = fork_workers(worker, workers, timeout=seconds + 60)
     counts = [sys.getrefcount(x) for d in data for x in (d["t"], d["a"][1])]
     drift = max(abs(count - (1 << 60)) for count in counts) if not HAS_IMMORTAL else 0
     return {
@@ -295,7 +296,7 @@ def stress(workers: int, seconds: float) -> dict[str, Any]:
 
 def copied_by_reading(n: int) -> int:
     """Pages of packed memory that reading copies."""
-    data = cowfreeze.pack(list(records(n)))
+    data = pack(list(records(n)))
     pages = pages_of(data)
     return len(copied_by(lambda: read_all(data)) & pages)
 
@@ -318,7 +319,7 @@ def arrays_and_threads() -> dict[str, Any]:
     sys.setswitchinterval(1e-4)
     thread = threading.Thread(target=drop)
     thread.start()
-    packed = cowfreeze.pack(data)
+    packed = pack(data)
     thread.join()
     return {"dropped": len(gone), "same": [int(one[7]) for one in packed] == expected[: len(packed)]}
 
@@ -334,7 +335,7 @@ def keeper_without_memory() -> dict[str, Any]:
         _core.fail_allocation(1)
 
     _pack.look_at_layouts = fail
-    packed = cowfreeze.pack(holder, report=reports.append)
+    packed = pack(holder, report=reports.append)
     _core.fail_allocation(-1)
     value = packed.a
     packed.a = None  # its slot counts nothing: what was there must live on
