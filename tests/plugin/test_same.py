@@ -325,7 +325,7 @@ def pytest_version() -> tuple[int, ...]:
 
 
 @pytest.mark.skipif(pytest_version() < (9, 0), reason="subtests came with pytest 9")
-@pytest.mark.parametrize(("freeze", "warmup"), [("none", 0), ("data", 1)])
+@pytest.mark.parametrize(("freeze", "warmup"), [pytest.param("none", 0, marks=pytest.mark.slow), ("data", 1)])
 def test_a_hundred_tests_are_reported_alike(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, kept: dict[str, Any], freeze: str, warmup: int
 ) -> None:
