@@ -60,7 +60,7 @@ def freeze() -> Operation:
     class Full:
         objects = 10_000
 
-    return Operation(run, check, kept=("bookkeeping",))
+    return Operation(run, check, kept=("bookkeeping", "labels"))
 
 
 def freeze_heap() -> Operation:
@@ -75,7 +75,7 @@ def freeze_heap() -> Operation:
             return "something is frozen after an exception"
         return ""
 
-    return Operation(lambda: cowfreeze.freeze(allow_forked=True), check, kept=("bookkeeping", "collector"))
+    return Operation(lambda: cowfreeze.freeze(allow_forked=True), check, kept=("bookkeeping", "labels", "collector"))
 
 
 def pack() -> Operation:
