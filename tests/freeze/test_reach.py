@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from freeze import zoo  # only its names: nothing is frozen in this process
 from helpers.child import run_in_child, run_once
@@ -113,8 +115,9 @@ def test_object_fields_of_structured_arrays_are_frozen_or_reported() -> None:
 
 
 def test_a_frozen_array_is_resized_without_the_check_only() -> None:
+    """Before 3.12 a freeze changes no reference count, so there numpy resizes as without it."""
     result = run_in_child("freeze.cases_arrays", "resized")
-    assert result == {"plain": True, "refused": True, "sum": 45, "owned": False, "same": True}
+    assert result == {"plain": True, "refused": sys.version_info >= (3, 12), "sum": 45, "owned": False, "same": True}
 
 
 def test_a_worker_reads_an_object_array_without_copying_it() -> None:
