@@ -93,11 +93,14 @@ heir_traverse(PyObject *op, visitproc visit, void *arg)
 static bool
 is_taken_out(const cf_estate *estate, PyObject *op)
 {
-    if (!cf_is_to_die(op) || PyCallable_Check(op) || PyModule_Check(op)
+    if (!cf_is_to_die(op) || PyModule_Check(op)
         || cf_place_among(estate->spared, estate->n_spared, op) < estate->n_spared) {
         return false;
     }
     cf_decision decision = cf_heir_decision(op);
+    if (PyCallable_Check(op)) {
+        return decision == CF_SKIP_HANDLE; /* a connection of sqlite3 can be called, but is no code */
+    }
     return decision != CF_SKIP_LOCK && decision != CF_SKIP_THREAD && decision != CF_SKIP_CONTEXT;
 }
 

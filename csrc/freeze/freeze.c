@@ -36,6 +36,7 @@
 #include "cpython/collector.h"
 #include "cpython/layout.h"
 #include "cpython/live_frames.h"
+#include "freeze/databases.h"
 #include "freeze/fill.h"
 #include "freeze/running_code.h"
 #include "objects/kept.h"
@@ -167,6 +168,9 @@ fill(const cf_request *request, bool whole_heap, cf_outcome *outcome)
     cf_plan_exclude(&plan, request->own[0]);
     cf_plan_exclude(&plan, request->own[1]);
     cf_plan_exclude(&plan, request->files);
+    if (whole_heap) {
+        cf_databases_exclude(&plan, NULL);
+    }
     cf_walk(&plan, request->roots, NULL);
     outcome->made_utf8 = plan.filled_utf8;
     int ret = request->instance_dicts ? cf_fill_dicts(&plan.instances) : 0;
@@ -359,6 +363,9 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     cf_plan_exclude(&plan, request->own[0]);
     cf_plan_exclude(&plan, request->own[1]);
     cf_plan_exclude(&plan, request->files);
+    if (whole_heap) {
+        cf_databases_exclude(&plan, all);
+    }
 
     /* From here on nothing can fail. */
     cf_walk(&plan, request->roots, all);

@@ -1,7 +1,8 @@
 """A program ends the same way with and without a freeze: status, output, files, and the order of handlers.
 
 Each ending of cases_endings.py runs without a freeze and with each kind of it, in the process that froze
-and in a worker. What differs on purpose is in LATE and HOOKED.
+and in a worker. What differs on purpose is in LATE. A kind takes a minute of the processor: the heap's is tested always,
+the others (`data`, `code`) by `make test-slow`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pytest
 from helpers.compiled import build
 
 HERE = Path(__file__).parent
+SLOW = pytest.mark.slow
 LIBRARY = Path(tempfile.gettempdir()) / f"cowfreeze-at-exit-{os.getpid()}.so"
 
 # docs/explanation/exit.md, "What differs". What sys, a context variable or a hook of forks keeps dies after the
@@ -91,7 +93,7 @@ def test_the_endings_are_many_and_no_constants() -> None:
     assert not any(ends[0] == "hangs" for ends in plain.values())
 
 
-@pytest.mark.parametrize("mode", ["data", "heap", "code"])
+@pytest.mark.parametrize("mode", [pytest.param("data", marks=SLOW), "heap", pytest.param("code", marks=SLOW)])
 def test_endings_are_those_of_an_unfrozen_program(mode: str) -> None:
     plain, frozen = endings("plain"), endings(mode)
     assert frozen.keys() == plain.keys()

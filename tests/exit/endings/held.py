@@ -202,6 +202,15 @@ def database() -> Any:
     return made
 
 
+def logged_database() -> Any:
+    """Its log lies beside it until SQLite has closed it, which waits for the statements that the connection keeps."""
+    made = sqlite3.connect(path("database"), isolation_level=None)
+    made.execute("pragma journal_mode = wal")
+    made.execute("create table t (x)")
+    made.execute("insert into t values (1)")
+    return made
+
+
 def map_file() -> Any:
     with open(path("mapped"), "w+b") as file:
         file.truncate(4096)
@@ -275,7 +284,8 @@ def coroutine() -> Any:
 
 MORE: dict[str, Callable[[], Any]] = {
     "binary file": binary, "random access file": random_access, "bz2": bz2_file, "xz": xz_file, "zip": zip_file,
-    "shelf": shelf, "database": database, "mapped file": map_file, "file over Python": over_python,
+    "shelf": shelf, "database": database, "logged database": logged_database,
+    "mapped file": map_file, "file over Python": over_python,
     "temporary file": temporary, "temporary folder": temporary_folder, "weak reference": weak, "finalize": finalize,
     "gdbm": gdbm, "coroutine": coroutine, "socket pair": socket.socketpair,
 }  # fmt: skip
@@ -289,6 +299,18 @@ for name, make in {**THINGS, **MORE}.items():
     for holder_name in ("global", "frozen instance", "default", "instance in a list in a dict"):
         if holder_name == "global" or name in THINGS:
             ending(f"{name} in {holder_name}, before", hold(HOLDERS[holder_name], make), ("parent",))(lambda: None)
+
+
+for name, late in {"closed": False, "closed after another statement": True}.items():
+
+    def close(late: bool = late) -> None:
+        made = registry.pop("database")
+        if late:
+            made.execute("select x from t where x > 0").fetchall()
+        made.close()
+        say(str(sorted(os.listdir(shared.place))))
+
+    ending(f"logged database, {name}", lambda: registry.update(database=logged_database()), ("parent",))(close)
 
 
 @ending("several")
