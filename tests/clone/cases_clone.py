@@ -76,6 +76,9 @@ def cloned(how: str, n: int) -> dict[str, int]:
     """Pages of the data, and how many of them a worker copies by cloning every element."""
     data: list[Any] = []  # counted by this frame: not on the pages that are looked at
     seal()
+    # What a freeze frees when it returns are blocks beside objects of the interpreter, which a worker counts
+    # before 3.12: a list of the data in one of them would be a page of the data that is copied for another's sake.
+    holes = [([], {}, f"hole {i}") for i in range(100)]  # noqa: F841
     data.extend(records(n))
     pages = data_pages(data)
     gc.collect()
