@@ -1,7 +1,7 @@
 /* blocks_at_fork.h - what the allocators' own structures said at the fork, read from
  * the witness. No Python.h, no malloc. */
-#ifndef CF_BLOCKS_H
-#define CF_BLOCKS_H
+#ifndef CF_BLOCKS_AT_FORK_H
+#define CF_BLOCKS_AT_FORK_H
 
 #include "proc/memory.h"
 

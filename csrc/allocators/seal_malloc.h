@@ -1,6 +1,6 @@
 /* seal_malloc.h - leave no free chunk of malloc beside a frozen one. No Python.h. */
-#ifndef CF_CHUNKS_H
-#define CF_CHUNKS_H
+#ifndef CF_SEAL_MALLOC_H
+#define CF_SEAL_MALLOC_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* seal_pymalloc.h - leave no free block beside a frozen one. */
-#ifndef CF_SEAL_H
-#define CF_SEAL_H
+#ifndef CF_SEAL_PYMALLOC_H
+#define CF_SEAL_PYMALLOC_H
 
 #include "cpython/compat.h"
 #include "base/objset.h"

@@ -3,8 +3,8 @@
  * Only in builds with COWFREEZE_DEBUG=1 (setup.py), which CI runs on a debug interpreter and
  * under the sanitizers; nothing in others. Not in signal handlers. No Python.h.
  */
-#ifndef CF_HOLDS_H
-#define CF_HOLDS_H
+#ifndef CF_INVARIANTS_H
+#define CF_INVARIANTS_H
 
 #include <assert.h>
 

@@ -44,8 +44,8 @@
 
 #define CF_HAS_IMMORTAL (PY_VERSION_HEX >= 0x030C0000)
 #define CF_HAS_GC_VISIT (PY_VERSION_HEX >= 0x030C0000)
-/* Before 3.14 (3.13.0: tried) PyUnstable_GC_VisitObjects and gc.get_objects() pass over
- * the permanent generation. */
+/* gc.get_objects() passes over the permanent generation in every version; PyUnstable_GC_VisitObjects
+ * does before 3.14 (3.13.0: tried). */
 #define CF_PERMANENT_IS_HIDDEN (PY_VERSION_HEX < 0x030E0000)
 /* struct _gc_runtime_state: `collecting` lies so many words before `garbage`, and both within so many
  * bytes from the interpreter's start (pycore_gc.h, pycore_interp.h). */

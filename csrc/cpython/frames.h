@@ -52,7 +52,6 @@ typedef struct cf_frame {
 
 /* enum _frameowner. From CF_FRAME_OF_INTERPRETER on, a frame is a C local of
  * the eval loop and its slots are not all initialised. */
-#  define CF_FRAME_OF_THREAD 0
 #  define CF_FRAME_OF_GENERATOR 1
 #  define CF_FRAME_OF_FRAME_OBJECT 2 /* of a function that has returned */
 #  define CF_FRAME_OF_INTERPRETER 3

@@ -1,6 +1,6 @@
 /* object_index.h - whose memory is this? An index from addresses to objects. */
-#ifndef CF_OWNERS_H
-#define CF_OWNERS_H
+#ifndef CF_OBJECT_INDEX_H
+#define CF_OBJECT_INDEX_H
 
 #include "cpython/compat.h"
 #include "base/pageset.h"

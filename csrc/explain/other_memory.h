@@ -1,6 +1,6 @@
 /* other_memory.h - what memory is it that belongs to no object? */
-#ifndef CF_PLACES_H
-#define CF_PLACES_H
+#ifndef CF_OTHER_MEMORY_H
+#define CF_OTHER_MEMORY_H
 
 #include "allocators/blocks_at_fork.h"
 #include "proc/maps.h"
@@ -24,7 +24,6 @@ typedef enum {
     CF_PLACE_STACK,
     CF_PLACE_LIBRARY,      /* variables of a library or the program */
     CF_PLACE_UNKNOWN,
-    CF_N_PLACES
 } cf_place_kind;
 
 typedef struct {

@@ -2,8 +2,8 @@
  *
  * A list's array, a dict's keys, the bytes of a bytearray. No Python.h.
  */
-#ifndef CF_TABLES_H
-#define CF_TABLES_H
+#ifndef CF_TABLE_INDEX_H
+#define CF_TABLE_INDEX_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -11,8 +11,8 @@
  *             malloc's heap (seal_malloc.c)
  *
  * Invariants:
- *   I1  no object is written before everything that can fail is over. So a
- *       freeze that raises has changed nothing.
+ *   I1  no object is marked before everything that can fail is over. So a freeze that
+ *       raises has changed nothing; what fill has made stays, as if a reader had asked for it.
  *   I2  no Python code runs from the walk to the end of seal, and no object
  *       that outlives its statement is allocated: a borrowed pointer stays
  *       valid because nobody can drop it.

@@ -1,6 +1,6 @@
-/* freeze.h - the only header of the freeze that the binding includes. */
-#ifndef COWFREEZE_H
-#define COWFREEZE_H
+/* freeze.h - what a freeze is asked to do, and what it did. */
+#ifndef CF_FREEZE_H
+#define CF_FREEZE_H
 
 #include "cpython/compat.h"
 #include "base/pageset.h"
@@ -80,7 +80,7 @@ typedef struct {
 /* Once, at import. Returns 0, or -1 with an exception. */
 int cf_init(void);
 
-/* Freeze. Returns 0, or -1 with an exception; then no object was changed (I1). If it was
+/* Freeze. Returns 0, or -1 with an exception; then no object was marked (I1). If it was
  * refused, that is no error and outcome->refused says why: nothing has changed.
  * Needs the GIL; see the phases in freeze.c. */
 int cf_freeze(const cf_request *request, cf_outcome *outcome);

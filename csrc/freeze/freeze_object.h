@@ -10,8 +10,8 @@
  * The inner loop of the walk, hence a header of its own and inline: most
  * objects of a heap are plain, and every instruction on their way counts.
  */
-#ifndef CF_SETTLE_H
-#define CF_SETTLE_H
+#ifndef CF_FREEZE_OBJECT_H
+#define CF_FREEZE_OBJECT_H
 
 #include "allocators/block_room.h"
 #include "base/invariants.h"

@@ -1,6 +1,6 @@
 /* nested_code.h - a code object and those nested in it. */
-#ifndef CF_CODES_H
-#define CF_CODES_H
+#ifndef CF_NESTED_CODE_H
+#define CF_NESTED_CODE_H
 
 #include "cpython/compat.h"
 

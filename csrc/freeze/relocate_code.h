@@ -1,6 +1,6 @@
 /* relocate_code.h - move code objects that write themselves onto pages of their own. */
-#ifndef CF_RELOCATE_H
-#define CF_RELOCATE_H
+#ifndef CF_RELOCATE_CODE_H
+#define CF_RELOCATE_CODE_H
 
 #include "cpython/compat.h"
 #include "base/stack.h"

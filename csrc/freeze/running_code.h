@@ -1,6 +1,6 @@
 /* running_code.h - references and code that were alive when the heap was frozen. */
-#ifndef CF_LIVE_H
-#define CF_LIVE_H
+#ifndef CF_RUNNING_CODE_H
+#define CF_RUNNING_CODE_H
 
 #include "cpython/compat.h"
 #include "base/stack.h"

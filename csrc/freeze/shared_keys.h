@@ -1,6 +1,6 @@
 /* shared_keys.h - counters in the key tables that instances of a class share. */
-#ifndef CF_KEYS_H
-#define CF_KEYS_H
+#ifndef CF_SHARED_KEYS_H
+#define CF_SHARED_KEYS_H
 
 #include "cpython/compat.h"
 #include "base/stack.h"

@@ -2,8 +2,8 @@
  *
  * No Python.h, no malloc; what needs memory is given it.
  */
-#ifndef CF_PAGES_H
-#define CF_PAGES_H
+#ifndef CF_JUDGE_H
+#define CF_JUDGE_H
 
 #include "proc/maps.h"
 #include "measure/migration.h"

@@ -2,8 +2,8 @@
  *
  * No Python.h, no malloc.
  */
-#ifndef CF_SPANS_H
-#define CF_SPANS_H
+#ifndef CF_FROZEN_SPANS_H
+#define CF_FROZEN_SPANS_H
 
 #include <stdbool.h>
 #include <stddef.h>

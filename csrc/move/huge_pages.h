@@ -2,8 +2,8 @@
  *
  * No Python.h, no malloc.
  */
-#ifndef CF_COLLAPSE_H
-#define CF_COLLAPSE_H
+#ifndef CF_HUGE_PAGES_H
+#define CF_HUGE_PAGES_H
 
 #include "move/frozen_spans.h"
 

@@ -4,8 +4,8 @@
  *
  * No Python.h; written under the GIL by pack.c, read by everybody, also without the GIL.
  */
-#ifndef CF_PACKED_H
-#define CF_PACKED_H
+#ifndef CF_PACKED_MEMORY_H
+#define CF_PACKED_MEMORY_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* packed_types.h - the read-only containers of packed data, as types. */
-#ifndef CF_PACKTYPES_H
-#define CF_PACKTYPES_H
+#ifndef CF_PACKED_TYPES_H
+#define CF_PACKED_TYPES_H
 
 #include "cpython/compat.h"
 

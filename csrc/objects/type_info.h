@@ -1,6 +1,6 @@
 /* type_info.h - what is to be done with the instances of a type. */
-#ifndef CF_POLICY_H
-#define CF_POLICY_H
+#ifndef CF_TYPE_INFO_H
+#define CF_TYPE_INFO_H
 
 #include "cpython/compat.h"
 #include "objects/life.h"

@@ -1,6 +1,6 @@
 /* walk_memory.h - what a walk remembers: seen objects, types, pages. */
-#ifndef CF_PLAN_H
-#define CF_PLAN_H
+#ifndef CF_WALK_MEMORY_H
+#define CF_WALK_MEMORY_H
 
 #include "cpython/compat.h"
 #include "base/objset.h"

@@ -2,8 +2,8 @@
  *
  * No Python.h, no malloc, no locks.
  */
-#ifndef CF_KIN_H
-#define CF_KIN_H
+#ifndef CF_DESCENDANTS_H
+#define CF_DESCENDANTS_H
 
 #include <stddef.h>
 #include <sys/types.h>

@@ -5,8 +5,8 @@
  * that looking would be the copying. A pread of /proc/PID/mem leaves all pages shared.
  * No Python.h, no malloc.
  */
-#ifndef CF_SNAPSHOT_H
-#define CF_SNAPSHOT_H
+#ifndef CF_MEMORY_H
+#define CF_MEMORY_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* stack.h - the Python stack of this thread, noted in a signal handler. */
-#ifndef CF_TRAP_FRAMES_H
-#define CF_TRAP_FRAMES_H
+#ifndef CF_TRAP_STACK_H
+#define CF_TRAP_STACK_H
 
 #include "trap/record.h"
 

@@ -46,6 +46,16 @@ def test_every_block_is_found(page: Path) -> None:
     assert len(fences) == 2 * len(blocks(page))
 
 
+def test_invariants_are_all_in_their_table() -> None:
+    """Of what a page numbers (`* **H8** ...`), the table names the first and the last."""
+    internals = DOCS / "internals"
+    for row in (internals / "invariants.md").read_text().splitlines():
+        page = re.search(r"\]\((\w+\.md)\) \|$", row)
+        for letter, last in re.findall(r"([A-Z])1–[A-Z](\d+)", row) if page else ():
+            numbers = re.findall(rf"\*\*{letter}(\d+)\*\*", (internals / page[1]).read_text())
+            assert max(map(int, numbers)) == int(last), f"{letter} in {page[1]}"
+
+
 def test_a_wrong_page_fails(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text('```python\nprint("three", 3)\n```\n\n```text\nthree 4\n```\n')

@@ -148,6 +148,13 @@ def test_c_file_opens_with_what_it_is(path: Path) -> None:
     assert path.read_text().startswith(f"/* {path.name} - "), "essay at the top: /* name.c - what"
 
 
+@pytest.mark.parametrize("path", sources("csrc", patterns=("*.h",)), ids=name)
+def test_include_guard_is_the_files_name(path: Path) -> None:
+    found = re.search(r"^#ifndef (\w+)\n#define \1$", path.read_text(), re.M)
+    stem, room = path.stem.upper(), path.parent.name.upper()
+    assert found and found[1] in (f"CF_{stem}_H", f"CF_{room}_{stem}_H")
+
+
 @pytest.mark.parametrize("path", sources("csrc", patterns=("*.c",)), ids=name)
 def test_published_c_names_have_the_prefix(path: Path) -> None:
     """A function that is not static is visible to every file: cf_<subject>_<verb>."""
