@@ -109,7 +109,7 @@ _HOMES = {
 }
 # What stands in for the C core where there is none; the rest needs none.
 _STAND_INS = frozenset(
-    "clone iter_clone freeze is_frozen FreezeReport status Status pack repair_packed trap assert_shared fork_workers".split()
+    "clone iter_clone freeze is_frozen FreezeReport status Status pack PackReport repair_packed trap assert_shared fork_workers".split()
 )
 
 
@@ -124,16 +124,14 @@ def __getattr__(name: str) -> _Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
-    if name in _STAND_INS and not globals().get("supported", __getattr__("supported")):
+    if name in _STAND_INS and not (globals()["supported"] if "supported" in globals() else __getattr__("supported")):
         home = "_unsupported"
     try:
         module = __import__(f"{__name__}.{home}", fromlist=(name,))
     except ImportError:
         if globals().get("supported", True):
             raise
-        from cowfreeze._errors import UnsupportedError
-
-        raise UnsupportedError(f"cowfreeze.{name} cannot work here: {globals()['unsupported_reason']}") from None
+        from cowfreeze import _unsupported as module  # no C core: what needs it is refused when it is called
     if home == "_freeze.freeze":
         # What workers call they shall not import, each for itself; but not for the sake of that what they import.
         for room, below in (("_clone", ("enum", "datetime")), ("_exit", ("threading", "signal", "contextlib"))):

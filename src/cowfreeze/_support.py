@@ -33,6 +33,11 @@ def why_not_this_build() -> str:
     return ""
 
 
+def is_required() -> bool:
+    """Does the environment forbid to go on without freezing (COWFREEZE_REQUIRE=1)?"""
+    return os.environ.get("COWFREEZE_REQUIRE", "") not in ("", "0")
+
+
 def why_not() -> str:
     """Why nothing is frozen in this process; "" if cowfreeze works here."""
     if os.environ.get("COWFREEZE", "").strip().lower() in _OFF:
@@ -58,6 +63,7 @@ def why_not() -> str:
             raise  # it is there and does not load: in a sub-interpreter, or a broken build. That is no platform
         return (
             f"its C extension is missing ({error}): pip found no wheel and no C compiler, or the package of another "
-            "interpreter is on the path. Install gcc and this Python's headers, and reinstall cowfreeze"
+            "interpreter is on the path. Install gcc and this Python's headers, and reinstall it: "
+            "pip install --force-reinstall --no-cache-dir cowfreeze"
         )
     return ""

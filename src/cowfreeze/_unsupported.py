@@ -12,7 +12,6 @@ fallback would be a loss, COWFREEZE_REQUIRE=1 makes each of these an error.
 
 from __future__ import annotations
 
-import os
 from copy import deepcopy
 
 from cowfreeze import _support
@@ -34,13 +33,22 @@ def say_once(what: str) -> None:
         UnsupportedError: COWFREEZE_REQUIRE is set.
     """
     global _said
-    if os.environ.get("COWFREEZE_REQUIRE", "") not in ("", "0"):
-        raise UnsupportedError(f"{what}: {REASON} (and COWFREEZE_REQUIRE is set)")
+    require(what, REASON)
     if not _said:
         import warnings
 
         _said = True
         warnings.warn(f"cowfreeze does nothing here: {REASON}", CowfreezeWarning, stacklevel=3)
+
+
+def require(what: str, reason: str) -> None:
+    """Raise if WHAT must not go on without freezing.
+
+    Raises:
+        UnsupportedError: COWFREEZE_REQUIRE is set.
+    """
+    if _support.is_required():
+        raise UnsupportedError(f"{what}: {reason} (and COWFREEZE_REQUIRE is set)")
 
 
 def refuse(what: str) -> NoReturn:
@@ -56,6 +64,7 @@ class FreezeReport:
     """The report of a freeze that froze nothing: every figure is 0, and the one note says why."""
 
     objects = bytes = pages = unwarmed = sealed_bytes = returned_bytes = sealed_heap_bytes = 0
+    instance_dicts = utf8_forms = 0
     relocated_codes = relocated_bytes = peak_extra_bytes = remapped_bytes = remapped_mappings = hugepage_bytes = 0
     seconds = 0.0
     dry_run = False
@@ -78,7 +87,8 @@ class FreezeReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures under their names, as a report of a freeze has them."""
-        return {"objects": 0, "bytes": 0, "pages": 0, "seconds": 0.0, "dry_run": False, "notes": list(self.notes)}
+        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
+        return {"whole_heap": False, **{name: getattr(self, name) for name in names}, "notes": list(self.notes)}
 
     def __repr__(self) -> str:
         return f"<FreezeReport: {self.notes[0]}>"
@@ -105,7 +115,8 @@ class Status:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures under their names."""
-        return {"frozen": False, "freezes": 0, "objects": 0, "bytes": 0, "pages": 0, "unsupported": REASON}
+        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
+        return {**{name: getattr(self, name) for name in names}, "notes": list(self.notes)}
 
     def __str__(self) -> str:
         return f"nothing is frozen: {REASON}"
@@ -135,9 +146,30 @@ def iter_clone(seq: Sequence[Any], *path: Any) -> Iterator[Any]:
     return (deepcopy(item) for item in seq)
 
 
-def pack(obj: Any, **options: Any) -> Any:
+class PackReport:
+    """The report of a pack that packed nothing: every figure is 0, and the one note says why."""
+
+    objects = bytes = header_bytes = table_bytes = source_bytes = references = kept_strings = 0
+    outside_objects = outside_bytes = referred_objects = 0
+    seconds = 0.0
+    notes = (f"nothing was packed: {REASON}",)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures under their names."""
+        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
+        return {**{name: getattr(self, name) for name in names}, "notes": list(self.notes)}
+
+    def __repr__(self) -> str:
+        return f"<PackReport: {self.notes[0]}>"
+
+    __str__ = __repr__
+
+
+def pack(obj: Any, *, readonly: bool = True, report: Callable[[PackReport], object] | None = None) -> Any:
     """A deep copy."""
     say_once("cowfreeze.pack()")
+    if report is not None:
+        report(PackReport())
     return deepcopy(obj)
 
 
@@ -159,3 +191,21 @@ def assert_shared(*args: Any, **options: Any) -> NoReturn:
 def trap(*args: Any, **options: Any) -> NoReturn:
     """Raises UnsupportedError."""
     refuse("cowfreeze.trap()")
+
+
+class Trap:
+    """Raises UnsupportedError when it is made."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        refuse("cowfreeze.Trap")
+
+
+class TrappedWrite(Trap):
+    """No trap, no write that was trapped."""
+
+
+class Zygote:
+    """Raises UnsupportedError when it is made. (With COWFREEZE=0 the real one works, and freezes nothing.)"""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        refuse("cowfreeze.Zygote")

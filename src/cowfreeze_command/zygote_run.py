@@ -50,7 +50,10 @@ def main(argv: list[str]) -> int:
         print(f"cowfreeze: zygote run: which zygote? --socket PATH, or {VARIABLE} in the environment", file=sys.stderr)
         return 2
     connection = _connect(path)
-    pid = _hand_over(connection, argv) if connection is not None else 0
+    try:
+        pid = _hand_over(connection, argv) if connection is not None else 0
+    except (OSError, ValueError):  # no working directory, no /proc, what marshal cannot take: python has its own answer
+        pid = 0
     if pid <= 0:
         _ordinary(argv)
     _pass_on_signals(pid)
@@ -93,7 +96,8 @@ def _hand_over(connection: Any, argv: list[str]) -> int:
     streams = [number for number in range(3) if _is_open(number)]
     # What a shell, make or a supervisor hands on: those that exec would keep.
     kept = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2 and _is_open(number) and os.get_inheritable(number)]
-    kept = kept[: MOST - len(streams)]
+    if len(kept) > MOST - len(streams):
+        return 0  # the kernel takes no more in one message
     ignored = [
         number for number in _signal.valid_signals()
         if _signal.getsignal(number) == _signal.SIG_IGN and number not in (_signal.SIGPIPE, _signal.SIGXFSZ)
@@ -106,7 +110,7 @@ def _hand_over(connection: Any, argv: list[str]) -> int:
             "args": argv,
             "environment": dict(os.environb),
             "folder": os.getcwd(),
-            "path": sys.path[1:],
+            "path": sys.path if getattr(sys.flags, "safe_path", False) else sys.path[1:],
             "umask": umask,
             "streams": streams,
             "kept": [(number, place) for place, number in enumerate(kept, len(streams))],

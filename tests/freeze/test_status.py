@@ -22,9 +22,12 @@ cowfreeze.freeze(data, dry_run=True)
 dry = cowfreeze.status()
 first = cowfreeze.freeze(data)
 second = cowfreeze.freeze({"x": [1]})
+cowfreeze.fork_workers  # what it loads is put away; that is no freeze of the program's
 now = cowfreeze.status()
 pid = os.fork()
 if pid == 0:
+    inherited = cowfreeze.status()
+    cowfreeze.Trap  # loaded in a worker
     inherited = cowfreeze.status()
     assert inherited.inherited and inherited.pid == os.getppid() and inherited.freezes == 2, inherited
     sys.stdin.read()

@@ -43,11 +43,19 @@ with warnings.catch_warnings(record=True) as caught:
         else:
             raise AssertionError(call)
     for name in cowfreeze.__all__:
-        try:
-            getattr(cowfreeze, name)
-        except cowfreeze.UnsupportedError as error:
-            assert name in ("PackReport", "Trap", "TrappedWrite", "Zygote") and "cannot work here" in str(error), name
+        getattr(cowfreeze, name)
+    found = []
+    cowfreeze.pack(data, report=found.append)
+    assert isinstance(found[0], cowfreeze.PackReport) and found[0].objects == 0
+    shape = [sorted(one.to_dict()) for one in (report, found[0], cowfreeze.status())]
 print([str(one.message) for one in caught])
+print(shape)
+"""
+REAL = """
+import cowfreeze
+found = []
+cowfreeze.pack([1], report=found.append)
+print([sorted(one.to_dict()) for one in (cowfreeze.freeze([1]), found[0], cowfreeze.status())])
 """
 
 
@@ -68,6 +76,7 @@ def test_public_names_do_no_harm_and_say_so_once(way: str) -> None:
         reason = "its C extension is missing"
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cowfreeze does nothing here") == 1 and reason in done.stdout, done.stdout
+    assert done.stdout.splitlines()[-1] == run("-c", REAL).stdout.splitlines()[-1], "the reports have other keys"
 
 
 def test_a_silent_fallback_can_be_forbidden() -> None:
@@ -128,3 +137,14 @@ def test_builds_without_a_core_are_known(change: str, words: str, monkeypatch: p
     assert runpy.run_path(str(support))["why_not_this_build"]() == ""
     exec(code, {})
     assert words in runpy.run_path(str(support))["why_not_this_build"]()
+
+
+def test_a_server_that_must_freeze_does_not_go_on_without() -> None:
+    """COWFREEZE_REQUIRE reaches the integrations and `cowfreeze run`."""
+    code = (
+        "from cowfreeze.integrations._common import freeze_for\nfrom cowfreeze.integrations._settings import Settings\n"
+        "freeze_for('host', Settings())\n"
+    )
+    for arguments in (("-c", code), ("-m", "cowfreeze", "run", "--", "true")):
+        done = run(*arguments, COWFREEZE="0", COWFREEZE_REQUIRE="1")
+        assert done.returncode != 0 and "COWFREEZE_REQUIRE is set" in done.stderr, done

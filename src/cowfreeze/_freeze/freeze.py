@@ -6,6 +6,7 @@ import os
 import time
 
 from cowfreeze import _core
+from cowfreeze._errors import CowfreezeError
 from cowfreeze._freeze.at_exit import flush_files, prepare_exit
 from cowfreeze._freeze.checks import check_forked, check_interpreter, check_threads, look_at_layouts, refusal
 from cowfreeze._freeze.move import prepare_move
@@ -64,6 +65,7 @@ done = _Done()
 # How the last freeze treated the heap beside frozen objects: bits of a small int, for the same reason.
 _COLLECT, _GC_FREEZE, _SEAL = 1, 2, 4
 _last: int | None = None  # None: nothing is frozen
+_putting_away = False
 _files: list[Any] = []  # met by a freeze; made once: a list that it leaves behind is what a worker takes next
 
 
@@ -200,7 +202,7 @@ def freeze(
     _files.clear()
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
-    if not dry_run:
+    if not dry_run and not _putting_away:
         try:
             done.add(report)
         except MemoryError:
@@ -209,12 +211,23 @@ def freeze(
 
 
 def put_away() -> None:
-    """After an import behind a freeze: treat what it made, and the holes that it left, as that freeze did."""
-    if _last is not None:
+    """After an import behind a freeze: treat what it made, and the holes that it left, as that freeze did.
+
+    In the process that froze; a worker would copy what it treats. It is no freeze of the user's: not counted.
+    """
+    global _putting_away
+    if _last is None or done.pid != os.getpid():
+        return
+    _putting_away = True
+    try:
         freeze(
             (), threads="allow", allow_forked=True, collect=bool(_last & _COLLECT),
             gc_freeze=bool(_last & _GC_FREEZE), seal=bool(_last & _SEAL),
         )  # fmt: skip
+    except CowfreezeError:
+        pass  # in a collection, or beside an interpreter: figures are larger then, and nothing is wrong
+    finally:
+        _putting_away = False
 
 
 def _notes_on_roots(roots: tuple[Any, ...]) -> tuple[str, ...]:

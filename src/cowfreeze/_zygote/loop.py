@@ -65,6 +65,11 @@ class Loop:
         signal.set_wakeup_fd(self.wakeup_writer, warn_on_full_buffer=False)
         while self.children or not self.retired:
             ready = {descriptor for descriptor, _ in self.poller.poll()}
+            # First: what follows may give these numbers to others.
+            for descriptor in ready & self.runs.keys():
+                # Who stood for the program has been killed, as the program would have been.
+                self.poller.unregister(descriptor)
+                os.kill(self.runs.pop(descriptor), signal.SIGKILL)
             if self.notes in ready:
                 data = os.read(self.notes, 4096)
                 self.programs.update(number for (number,) in struct.iter_unpack("i", data))
@@ -82,10 +87,6 @@ class Loop:
                     return wanted
             if self.control.fileno() in ready:
                 self.obey()
-            for descriptor in ready & self.runs.keys():
-                # Who stood for the program has been killed, as the program would have been.
-                self.poller.unregister(descriptor)
-                os.kill(self.runs.pop(descriptor), signal.SIGKILL)
         return None
 
     def obey(self) -> None:
@@ -212,8 +213,12 @@ class Loop:
     def become_program(self, client: socket.socket) -> Program:
         """The request is read here, not in the server. CLIENT stays open as `writer` does in become_worker."""
         try:
+            signal.set_wakeup_fd(-1)  # its number is somebody else's soon
             util.close_fds(self.notes_writer, *self.descriptors())  # type: ignore[attr-defined]
-            wanted, sent = door.receive(client)
+            try:
+                wanted, sent = door.receive(client)
+            except (EOFError, OSError, ValueError):
+                os._exit(1)  # it only looked whether somebody listens, or has vanished
             program.become(wanted, sent, client.detach())
             return wanted
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from multiprocessing import connection
@@ -77,6 +78,8 @@ class ZygotePopen(subprocess.Popen[Any]):
             streams=(0 if p2cread == -1 else p2cread, 1 if c2pwrite == -1 else c2pwrite, 2 if errwrite == -1 else errwrite),
             kept=tuple((fd, 0) for fd in pass_fds),
             new_session=new_session,
+            ignored=tuple(number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN),
+            mask=tuple(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
             group=group[0] if group and group[0] is not None else -1,
         )  # fmt: skip
         try:

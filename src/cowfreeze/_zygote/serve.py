@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -43,7 +44,12 @@ class Service:
         self.orders: list[int] = []
         if _somebody_listens(self.path):
             raise CowfreezeError(f"somebody serves at {path} already")
+        if os.path.lexists(self.path) and not stat.S_ISSOCK(os.lstat(self.path).st_mode):
+            raise CowfreezeError(f"{path} exists and is no socket: choose another path, or remove it")
         self.new = f"{self.path}.{os.getpid()}"
+        if not _somebody_listens(self.new):
+            with contextlib.suppress(OSError):
+                os.unlink(self.new)  # of a process of this number that was killed while it loaded
         self.door = socket.socket(socket.AF_UNIX)
         before = os.umask(0o177)
         try:
@@ -56,6 +62,7 @@ class Service:
             self.door.listen(1024)
             self.zygote = Zygote(preload, names, [os.getcwd()], timeout=timeout, name="zygote of programs", _door=self.door)  # type: ignore[call-arg]
             # Until now programs are started the ordinary way.
+            self.made = os.stat(self.new).st_ino
             os.rename(self.new, self.path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -104,7 +111,8 @@ class Service:
     def close(self) -> None:
         """Programs that run go on; new ones are started the ordinary way."""
         with contextlib.suppress(OSError):
-            os.unlink(self.path)
+            if os.lstat(self.path).st_ino == self.made:  # else another one serves there by now
+                os.unlink(self.path)
         self.door.close()
         self.zygote.close()
 

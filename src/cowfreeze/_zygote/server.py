@@ -86,6 +86,10 @@ class Server(Loop):
     def prepare_process(self) -> None:
         """Descriptors are not for programs that workers start; Ctrl-C is the parent's business."""
         worker.here = self.known
+        if self.door is not None:
+            # Not of the terminal's session that `serve` was started from: the programs of its clients would be
+            # background groups there, and stop when they read from it.
+            os.setsid()
         self.pid = os.getpid()
         self.tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         doors = [] if self.door is None else [self.door.fileno()]

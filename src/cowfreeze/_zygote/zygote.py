@@ -243,6 +243,7 @@ class Zygote:
 
     def check(self) -> None:
         """Raise ZygoteFailed if the process of the current generation has died."""
+        self._reap()
         generation = self._running()
         if generation.has_ended():
             raise generation.death_of_running()

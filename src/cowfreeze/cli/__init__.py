@@ -118,7 +118,8 @@ def _run(argv: Sequence[str] | None) -> int:
         raise
     if sys.stdout is None and arguments.run not in (run.COMMAND.run, zygote.COMMAND.run):  # a program may do without
         raise CommandError("standard output is closed: the result has nowhere to go")
-    if arguments.run is not run.COMMAND.run and not cowfreeze.supported:
+    # Both go on without a freeze where there can be none, and say so.
+    if arguments.run not in (run.COMMAND.run, zygote.COMMAND.run) and not cowfreeze.supported:
         raise UnsupportedError(f"cowfreeze cannot work here: {cowfreeze.unsupported_reason}")
     status: int = arguments.run(arguments)
     _flush()

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import cowfreeze
+from cowfreeze import _support
+from cowfreeze._errors import UnsupportedError
 from cowfreeze.cli.command import USAGE, Command, CommandError
 
 NOT_FOUND = 127  # what a shell exits with
@@ -52,7 +54,7 @@ def environment(
     folder = str(Path(__file__).resolve().parent.parent / "integrations" / "_run_site")
     before = variables.get("PYTHONPATH")
     variables["PYTHONPATH"] = folder + (os.pathsep + before if before else "")
-    variables["COWFREEZE_WHEN"] = when
+    variables["COWFREEZE_WHEN"] = when or variables.get("COWFREEZE_WHEN", "")
     if warmup is not None:
         variables["COWFREEZE_WARMUP"] = warmup
     if relocate_code:
@@ -75,6 +77,8 @@ def _run(arguments: argparse.Namespace) -> int:
         variables = environment(
             arguments.when, arguments.warmup, arguments.relocate_code, not arguments.no_refreeze
         )
+    elif _support.is_required():
+        raise UnsupportedError(f"run: {cowfreeze.unsupported_reason} (and COWFREEZE_REQUIRE is set)")
     elif sys.stderr is not None:
         print(f"cowfreeze run: nothing is frozen: {cowfreeze.unsupported_reason}", file=sys.stderr, flush=True)
     try:

@@ -58,7 +58,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _run_program(arguments: argparse.Namespace) -> int:
-    """Reached by `python -m cowfreeze` only: the script takes a shorter way (cowfreeze_command)."""
+    """Reached without a program to run only: the rest takes a shorter way (cowfreeze_command)."""
     raise CommandError(f"zygote run: which program? {RUN_USAGE}", USAGE)
 
 

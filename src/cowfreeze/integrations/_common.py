@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cowfreeze
-from cowfreeze._errors import CowfreezeError
+from cowfreeze import _support
+from cowfreeze._errors import CowfreezeError, UnsupportedError
 from cowfreeze._sizes import format_size
 from cowfreeze.integrations._log import Say, tell, warn
 from cowfreeze.integrations._settings import Settings
@@ -30,6 +31,7 @@ WORTH_PUTTING_AWAY = 500
 BLOCKS_EACH = 10  # so many blocks count as a container: the collector does not know dicts of strings before 3.14
 MOST_FREEZES = 10
 
+_tried_in = 0  # the process that has warmed up and tried to freeze
 _frozen_in = 0  # the process that froze
 _freezes = 0  # in it
 _blocks = 0  # in use after its last freeze
@@ -58,15 +60,20 @@ def freeze_for(
     Returns:
         The report; None if nothing was frozen. The host goes on: without the freeze its workers
         work, and copy.
+
+    Raises:
+        UnsupportedError: cowfreeze cannot work here, and COWFREEZE_REQUIRE is set.
     """
-    global _frozen_in, _freezes, _blocks
+    global _tried_in, _frozen_in, _freezes, _blocks
     if not cowfreeze.supported:
+        if _support.is_required():
+            raise UnsupportedError(f"{host}: {cowfreeze.unsupported_reason} (and COWFREEZE_REQUIRE is set)")
         warn(f"{host}: nothing is frozen: {cowfreeze.unsupported_reason}", warning)
         return None
     again = _frozen_in == os.getpid()
     if again and not settings.refreeze:
         return None
-    new = new_objects()
+    new = new_objects() if again or wanted else 0
     if again:
         wanted = wanted or WORTH_FREEZING
     if wanted and new < wanted and sys.getallocatedblocks() - _blocks < BLOCKS_EACH * wanted:
@@ -82,7 +89,9 @@ def freeze_for(
         )
         put_away()
         return None
-    warmup = None if again else _warmup(host, settings, warning, app)
+    # Once, also where the freeze was refused: a hook before each fork may come here again and again.
+    warmup = None if _tried_in == os.getpid() else _warmup(host, settings, warning, app)
+    _tried_in = os.getpid()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

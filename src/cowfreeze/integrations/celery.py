@@ -21,7 +21,7 @@ from cowfreeze.integrations._log import warn
 from cowfreeze.integrations._settings import Settings, Warmup
 
 _connected_in = 0  # the process that called setup()
-_frozen_in = 0  # the process that froze
+_tried_in = 0  # the process that froze, or has said why not
 _settings = Settings()
 
 
@@ -67,23 +67,23 @@ def setup(
 
 
 def _after_setup(sender: Any = None, instance: Any = None, **_: Any) -> None:
-    global _frozen_in
+    global _tried_in
     if not _forks(instance):
         return
     import_early("ctypes", "billiard.heap", "billiard.pool")  # what the pool imports when it starts
-    if freeze_for("Celery", _settings) is not None:
-        _frozen_in = os.getpid()
+    freeze_for("Celery", _settings)
+    _tried_in = os.getpid()
 
 
 def _before_process(**_: Any) -> None:
     """Before each fork, also of a replacement: freeze what is new if it is much, else put it away."""
-    if _frozen_in == os.getpid():
+    if _tried_in == os.getpid():
         freeze_for("Celery", _settings, threads="allow")
 
 
 def _in_worker(**_: Any) -> None:
     # The solo pool sends the signal too, in the process that imported the application.
-    if not _frozen_in and _connected_in != os.getpid():
+    if not _tried_in and _connected_in != os.getpid():
         warn(
             "cowfreeze: this worker was forked from a parent that froze nothing. setup() must run in the module of "
             "the Celery application, which the parent imports, and the signal is celeryd_after_setup"

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import cowfreeze
+from cowfreeze.integrations._common import freeze_for
 from cowfreeze.integrations._settings import Settings, Warmup
 from cowfreeze.integrations.multiprocessing import forkserver_context
 
@@ -53,6 +54,7 @@ def process_pool_executor(
             *preload, warmup=warmup, relocate_code=relocate_code, fast_exit=fast_exit, refreeze=refreeze
         )
         return ProcessPoolExecutor(max_workers, mp_context=context, **options)
-    settings = Settings(warmup, relocate_code, fast_exit, refreeze)
-    cowfreeze.freeze(warmup=settings.find_warmup(), relocate_code=settings.relocate_code)
+    freeze_for("ProcessPoolExecutor", Settings(warmup, relocate_code, fast_exit, refreeze))
+    if not cowfreeze.supported:
+        return ProcessPoolExecutor(max_workers, **options)  # where there may be no fork
     return ProcessPoolExecutor(max_workers, mp_context=multiprocessing.get_context("fork"), **options)

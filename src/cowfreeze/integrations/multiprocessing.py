@@ -16,6 +16,7 @@ import os
 from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING
 
+import cowfreeze
 from cowfreeze._errors import CowfreezeError
 from cowfreeze.integrations._settings import Settings, Warmup
 
@@ -74,6 +75,8 @@ def check_preload(context: BaseContext, *modules: str, timeout: float = 60.0) ->
     Raises:
         CowfreezeError: it does not, with the names and the reason.
     """
+    if not cowfreeze.supported:
+        return  # nothing is shared anywhere, which was said
     wanted = modules or getattr(context, "_cowfreeze_modules", ())
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_ask, args=(sender, wanted))  # type: ignore[attr-defined]

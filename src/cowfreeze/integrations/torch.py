@@ -102,6 +102,6 @@ def data_loader(dataset: Any, *, warmup: Callable[[], object] | None = None, **o
             "loader in the process that iterates over it"
         )
     share(dataset, warmup=warmup)
-    if options.get("num_workers", 0) > 0:
+    if options.get("num_workers", 0) > 0 and cowfreeze.supported:
         options["multiprocessing_context"] = "fork"
     return DataLoader(dataset, **options)

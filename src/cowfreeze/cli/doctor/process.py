@@ -43,6 +43,8 @@ def host(patient: Patient) -> Finding:
     found: dict[str, tuple[int, hosts.Host]] = {}
     for member in (pid, *patient.children):
         known = hosts.identify(read_command(member, proc), _name(member, proc))
+        if known is not None and known.benefits == hosts.NO and _is_frozen(member, proc):
+            continue  # a zygote is started as spawn starts a process, and its workers look like it
         if known is not None:
             found.setdefault(known.name, (member, known))
     if not found:
@@ -58,6 +60,13 @@ def host(patient: Patient) -> Finding:
     if worst.benefits == hosts.YES:
         return Finding("host", OK, text, pid=pid)
     return Finding("host", INFO, text, remedy, pid)
+
+
+def _is_frozen(pid: int, proc: Path) -> bool:
+    try:
+        return read_label(pid, proc) is not None
+    except Unreadable:
+        return False
 
 
 def _gunicorn(patient: Patient, member: int, remedy: tuple[str, ...]) -> Finding:
