@@ -110,13 +110,15 @@ cf_explain_cause_at(cf_explanation *explanation, cf_places *places, uintptr_t ad
                          : look_up_cause(explanation, CF_SAME_BYTES, &place, field, false);
 }
 
-/* The words of one object are over: is it among those written most? */
+/* The words of one object are over: is it among those written most? Of many that were written alike one
+ * from further on is kept too: the lowest addresses are rarely what a heap is full of. */
 static void
 keep_example(cf_cause *cause)
 {
     if (cause->current.address == 0) {
         return;
     }
+    cause->objects++;
     size_t least = 0;
     if (cause->n_examples < CF_EXAMPLES) {
         cause->examples[cause->n_examples++] = cause->current;
@@ -127,7 +129,8 @@ keep_example(cf_cause *cause)
             least = i;
         }
     }
-    if (cause->current.words > cause->examples[least].words) {
+    bool power_of_two = (cause->objects & (cause->objects - 1)) == 0;
+    if (cause->current.words + power_of_two > cause->examples[least].words) {
         cause->examples[least] = cause->current;
     }
 }

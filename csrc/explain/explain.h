@@ -33,6 +33,7 @@ typedef struct {
     size_t pages;          /* that have this cause */
     size_t alone;          /* that have no other */
     size_t words;
+    size_t objects;        /* or runs of words of none */
     cf_example examples[CF_EXAMPLES];
     size_t n_examples;
     cf_example current;

@@ -159,6 +159,9 @@ settle_with_edges(cf_plan *plan, cf_typeinfo *info, PyObject *op)
         tag = info->sizing == CF_SIZE_DICT ? CF_NEW_DICT : 0;
     }
     if (!plan->dry_run) {
+        if (CF_STR_STATE_CHECKED && PyUnicode_Check(op)) {
+            cf_str_prepare(op); /* of a subclass */
+        }
         take(plan, info, op);
     }
     if (CF_UNLIKELY(info->edges & CF_EDGE_NDARRAY)) {

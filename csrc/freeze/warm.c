@@ -64,6 +64,12 @@ hashability_of(PyObject *op, int depth)
         }
         return result;
     }
+    if (type == &PySlice_Type) { /* stores no hash, and hashes its parts: a constant of code, 3.12 and later */
+        PySliceObject *slice = (PySliceObject *)op;
+        hashability start = depth == 0 ? HASH_TOO_DEEP : hashability_of(slice->start, depth - 1);
+        hashability stop = start != HASH_SAFE ? start : hashability_of(slice->stop, depth - 1);
+        return stop != HASH_SAFE ? stop : hashability_of(slice->step, depth - 1);
+    }
     if (type == cf_layout.datetime || type == cf_layout.time) {
         PyObject *tzinfo = cf_tzinfo_of(op);
         return tzinfo == NULL || tzinfo == Py_None || Py_TYPE(tzinfo) == cf_layout.timezone

@@ -141,6 +141,7 @@ def user_code() -> dict[str, Any]:
         datetime.datetime(2024, 1, 1, tzinfo=Zone()),
         datetime.time(1, tzinfo=Zone()),
         (Unhashable(), 1),
+        (slice(1, 2), 1),  # of built-in parts
         ([], 1),
         decimal.Decimal("sNaN"),
     ]

@@ -34,21 +34,23 @@ PAUSE = 0.1  # seconds between two looks at what other lanes have done
 
 def start(count: int, arguments: list[str]) -> int:
     """Run COUNT lanes; the exit status of lane 0."""
-    running: dict[int, int] = {}
+    running: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as rest:
         for lane in range(count):
             command = [sys.executable, "-X", "faulthandler", "-m", "pytest", *arguments, f"--lane={folder}:{lane}:{count}"]
             output = rest.enter_context(Path(folder, f"{lane}.printed").open("wb")) if lane else None
             stdin = subprocess.DEVNULL if lane else None
-            running[subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output).pid] = lane
+            process = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output)
+            running[process.pid] = lane, process
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the lanes as well
         status = 0
         while running:
             pid, ended = os.wait()
-            lane = running.pop(pid)
-            Path(folder, f"{lane}.ended").write_text(str(os.waitstatus_to_exitcode(ended)))
+            lane, process = running.pop(pid)
+            process.returncode = os.waitstatus_to_exitcode(ended)
+            Path(folder, f"{lane}.ended").write_text(str(process.returncode))
             if lane == 0:
-                status = os.waitstatus_to_exitcode(ended)
+                status = process.returncode
                 for other in running:
                     os.kill(other, signal.SIGINT)
     return status if status >= 0 else 128 - status

@@ -12,6 +12,7 @@ from cowfreeze._sizes import format_size
 from cowfreeze._tables import Table, render
 
 TYPE_CHECKING = False
+MANY_COLD = 100  # objects of a whole heap without a hash that are worth a note: typing leaves a few, which nobody can mend
 if TYPE_CHECKING:
     from typing import Any
 
@@ -166,7 +167,7 @@ class FreezeReport:
         """What a person should know about this freeze, one sentence or two each."""
         return (
             *self._first_notes,
-            *_notes(self._counts),
+            *_notes(self._counts, MANY_COLD if self._whole_heap else 1),
             *late_notes(self._counts),
             *heap_notes(self._counts, sealed=self._sealed),
             *(() if self._dry_run else move_notes(self._moved, hugepages=self._huge)),
@@ -234,7 +235,7 @@ class FreezeReport:
         return Table(title, ("type", "objects", "size"), rows, self.notes)
 
 
-def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
+def _notes(counts: _core.FreezeCounts, many_cold: int) -> tuple[str, ...]:
     notes = []
     if not _core.HAS_IMMORTAL:
         version = ".".join(map(str, sys.version_info[:2]))
@@ -245,7 +246,7 @@ def _notes(counts: _core.FreezeCounts) -> tuple[str, ...]:
             f"are filled. To share what workers touch, give them a packed copy (cowfreeze.pack), which "
             f"works on this version, or use CPython 3.12 or later."
         )
-    if counts.unwarmed:
+    if counts.unwarmed >= many_cold:
         notes.append(
             f"{counts.unwarmed:,} objects may still get their hash written by a worker: it needs "
             f"user code, or the value is longer than 1 MiB. Hash them once before freezing if "
