@@ -24,14 +24,16 @@
  *              interpreter is alive: in a worker because 5 writes every string, in the
  *              process that froze only where 5 frees strings that frozen objects use.
  *
- * gc.freeze() has put mortal objects away, where no collection finds them. They come back,
- * in front of the others, because the collector finalises in the order of making. After a
- * freeze of the whole heap a worker can do without: they are not its own.
+ * gc.freeze() has put mortal objects away, where no collection finds them: the freeze's, or
+ * the worker's own. They come back, in front of the others, because the collector finalises in
+ * the order of making.
  *
- * A worker finishes what it made itself. What frozen objects hold and was there at the
- * freeze (which put it away, by gc.freeze(), so it can be told apart) is its parent's to
- * finish: it gets one reference more, and lives. Files among it are flushed: what is in
- * their buffers now was written after the freeze, which flushes them.
+ * A worker finishes what it made itself. What the freeze met and left (kept.c) is its
+ * parent's to finish: it gets one reference more, and lives. Files among it are flushed: what
+ * is in their buffers now was written after the freeze, which flushes them.
+ *
+ *   F5  without memory for any of this there is no heir: then what frozen objects hold does
+ *       not end here, rather than end what is the parent's.
  *
  * Start reading at cf_finish_run().
  */
@@ -46,11 +48,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-static pid_t frozen_in; /* the process that froze */
-static bool with_roots; /* there was a freeze that left most of the heap mortal */
-static PyObject *gc_freeze_function, *gc_unfreeze_function, *gc_get_objects_function;
+static PyObject *gc_freeze_function, *gc_unfreeze_function;
 
 /* -- who holds what is mortal -------------------------------------------- */
 
@@ -58,8 +57,8 @@ typedef struct {
     cf_estate estate;
     size_t holders_room;
     size_t class_dicts_room;
-    size_t spared_room;
     bool inherited;       /* this is a worker */
+    bool failed;          /* there was no memory (F5) */
     PyObject *emptied[2]; /* dicts of sys and builtins: CPython empties them itself */
 } search;
 
@@ -70,14 +69,14 @@ stop_at_mortal(PyObject *op, void *arg)
     return op != NULL && cf_is_to_die(op); /* some types report NULL */
 }
 
-/* Without memory the rest is not found, and does not die. */
 static void
-push(PyObject ***words, size_t *n, size_t *room, PyObject *op)
+push(search *s, PyObject ***words, size_t *n, size_t *room, PyObject *op)
 {
     if (*n == *room) {
         size_t larger = *room * 2 + 512;
         PyObject **grown = cf_mem_map(larger * sizeof(PyObject *));
         if (grown == NULL) {
+            s->failed = true;
             return;
         }
         if (*n > 0) {
@@ -90,6 +89,13 @@ push(PyObject ***words, size_t *n, size_t *room, PyObject *op)
     (*words)[(*n)++] = op;
 }
 
+static int
+by_word(const void *a, const void *b)
+{
+    uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+    return (x > y) - (x < y);
+}
+
 static void
 look_into(void *address, void *arg)
 {
@@ -100,71 +106,46 @@ look_into(void *address, void *arg)
     if (PyType_Check(op)) {
         PyObject *dict = cf_type_dict((PyTypeObject *)op);
         if (dict != NULL && PyDict_Type.tp_traverse(dict, stop_at_mortal, NULL) != 0) {
-            push(&estate->class_dicts, &estate->n_class_dicts, &s->class_dicts_room, dict);
+            push(s, &estate->class_dicts, &estate->n_class_dicts, &s->class_dicts_room, dict);
         }
     }
     if (!PyObject_IS_GC(op) || type->tp_traverse == NULL || op == s->emptied[0] || op == s->emptied[1]
-        || (s->inherited && (type == &PyTuple_Type || type == &PyFrozenSet_Type)) /* cannot have changed */
-        || cf_packed_contains((uintptr_t)op)) {
+        || (s->inherited && (type == &PyTuple_Type || type == &PyFrozenSet_Type)) /* cannot have changed */) {
         return;
     }
-    if (type->tp_traverse(op, stop_at_mortal, NULL) != 0) {
+    if (type->tp_traverse(op, stop_at_mortal, NULL) != 0 && !cf_packed_contains((uintptr_t)op)) {
         PyObject_GC_UnTrack(op); /* F1 */
-        push(&estate->holders, &estate->n_holders, &s->holders_room, op);
+        push(s, &estate->holders, &estate->n_holders, &s->holders_room, op);
     }
 }
 
 /* -- what is the parent's ------------------------------------------------ */
 
-static bool
-is_to_finish(cf_decision decision)
-{
-    return decision == CF_SKIP_FILE || decision == CF_SKIP_SOCKET || decision == CF_SKIP_HANDLE
-           || decision == CF_SKIP_FINALIZER || decision == CF_SKIP_GENERATOR || decision == CF_SKIP_TASK
-           || decision == CF_SKIP_LIFE;
-}
-
-static int
-push_mortal(PyObject *op, void *arg)
-{
-    search *s = arg;
-    if (op != NULL && PyObject_IS_GC(op) && cf_is_to_die(op) && is_to_finish(cf_heir_decision(op))) {
-        push(&s->estate.spared, &s->estate.n_spared, &s->spared_room, op);
-    }
-    return 0;
-}
+typedef struct {
+    const cf_left *left;
+    size_t n;
+    bool *there;
+} roll;
 
 static int
 by_address(const void *a, const void *b)
 {
-    uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+    uintptr_t x = (uintptr_t)((const cf_left *)a)->op, y = (uintptr_t)((const cf_left *)b)->op;
     return (x > y) - (x < y);
 }
 
-/* Take those out of the sorted estate->spared that the collector has in its hands: they are
- * younger than the freeze, which put all others away. And every duplicate. */
-static void
-drop_own(cf_estate *estate, PyObject *young)
+/* A frozen object refers to OP, so it is one. If it lies where an object was left that can have
+ * no weak reference, and is of its type, it is believed to be that. */
+static int
+call_roll(PyObject *op, void *arg)
 {
-    qsort(estate->spared, estate->n_spared, sizeof(PyObject *), by_address);
-    bool *own = cf_mem_map(estate->n_spared);
-    size_t n = 0;
-    for (Py_ssize_t i = 0; own != NULL && i < PyList_GET_SIZE(young); i++) {
-        size_t at = cf_place_among(estate->spared, estate->n_spared, PyList_GET_ITEM(young, i));
-        if (at < estate->n_spared) {
-            own[at] = true;
-        }
+    roll *r = arg;
+    const cf_left wanted = {.op = op};
+    const cf_left *found = op == NULL ? NULL : bsearch(&wanted, r->left, r->n, sizeof(cf_left), by_address);
+    if (found != NULL && found->ref == NULL && found->type == Py_TYPE(op)) {
+        r->there[found - r->left] = true;
     }
-    PyObject *last = NULL;
-    for (size_t i = 0; own != NULL && i < estate->n_spared; i++) {
-        PyObject *op = estate->spared[i];
-        if (op != last && !own[i]) {
-            estate->spared[n++] = op;
-        }
-        last = op;
-    }
-    cf_mem_unmap(own, estate->n_spared);
-    estate->n_spared = n;
+    return 0;
 }
 
 /* It gets one reference more, and lives; of files, what was written to them is written. */
@@ -172,21 +153,26 @@ static void
 leave_to_parent(search *s)
 {
     cf_estate *estate = &s->estate;
+    roll r = {.left = cf_kept_left(&r.n)};
+    if (!cf_kept_left_is_known()) {
+        s->failed = true;
+    }
+    if (s->failed || r.n == 0) {
+        return;
+    }
+    estate->spared = cf_mem_map(r.n * (sizeof(PyObject *) + sizeof(bool)));
+    if (estate->spared == NULL) {
+        s->failed = true;
+        return;
+    }
+    r.there = (bool *)(estate->spared + r.n);
     for (size_t i = 0; i < estate->n_holders; i++) {
-        PyObject *holder = estate->holders[i];
-        (void)Py_TYPE(holder)->tp_traverse(holder, push_mortal, s);
+        (void)Py_TYPE(estate->holders[i])->tp_traverse(estate->holders[i], call_roll, &r);
     }
-    PyObject *young = PyObject_CallNoArgs(gc_get_objects_function);
-    if (estate->n_spared > 0 && young != NULL && PyList_CheckExact(young)) {
-        drop_own(estate, young);
-    }
-    else {
-        estate->n_spared = 0;
-    }
-    PyErr_Clear();
-    Py_XDECREF(young);
-    for (size_t i = 0; i < estate->n_spared; i++) {
-        Py_INCREF(estate->spared[i]);
+    for (size_t i = 0; i < r.n; i++) {
+        if (r.there[i] || cf_left_is_there(&r.left[i])) {
+            estate->spared[estate->n_spared++] = Py_NewRef(r.left[i].op);
+        }
     }
     for (size_t i = 0; i < estate->n_spared; i++) {
         if (cf_policy_is_buffered_file(Py_TYPE(estate->spared[i]))) {
@@ -241,21 +227,18 @@ bring_back(void)
 }
 
 int
-cf_finish_prepare(bool whole_heap)
+cf_finish_prepare(void)
 {
-    frozen_in = getpid();
-    with_roots |= !whole_heap;
     (void)cf_interned_find();
-    if (gc_get_objects_function == NULL) {
+    if (gc_unfreeze_function == NULL) {
         PyObject *gc = PyImport_ImportModule("gc");
         if (gc == NULL) {
             return -1;
         }
         gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
         gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
-        gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
         Py_DECREF(gc);
-        if (gc_freeze_function == NULL || gc_unfreeze_function == NULL || gc_get_objects_function == NULL) {
+        if (gc_freeze_function == NULL || gc_unfreeze_function == NULL) {
             return -1;
         }
     }
@@ -267,21 +250,26 @@ cf_finish_run(cf_finish_result *result)
 {
     *result = (cf_finish_result){0};
     PyObject *modules = PyImport_GetModuleDict();
-    if (!cf_is_finalizing() || modules == NULL || !PyDict_CheckExact(modules)) {
+    if (!cf_kept_any() || !cf_is_finalizing() || modules == NULL || !PyDict_CheckExact(modules)) {
         return;
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    search s = {.inherited = getpid() != frozen_in, .emptied = {dict_of(modules, "sys"), dict_of(modules, "builtins")}};
+    search s = {.inherited = cf_kept_is_inherited(),
+                .emptied = {dict_of(modules, "sys"), dict_of(modules, "builtins")}};
     cf_kept_visit(look_into, &s);
+    PyErr_Clear(); /* a type's tp_traverse may leave one behind */
+    if (s.estate.n_class_dicts > 1) {
+        qsort(s.estate.class_dicts, s.estate.n_class_dicts, sizeof(PyObject *), by_word);
+    }
     if (s.inherited) {
         leave_to_parent(&s);
         spare_modules(modules, result);
     }
-    if (!s.inherited || with_roots) {
-        bring_back();
+    bring_back();
+    if (!s.failed) {
+        cf_heir_make(&s.estate);
     }
-    cf_heir_make(&s.estate);
     result->holders = s.estate.n_holders;
     if (is_alone() && (s.inherited || CF_INTERNED_ARE_FREED)) {
         result->swapped = cf_interned_swap(&result->strings);

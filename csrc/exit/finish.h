@@ -12,9 +12,9 @@ typedef struct {
     bool swapped;     /* the dict of interned strings was replaced */
 } cf_finish_result;
 
-/* In the process that is going to freeze, before anything is frozen. Returns 0, or -1 with
- * an exception. */
-int cf_finish_prepare(bool whole_heap);
+/* In the process that is going to freeze, before anything is frozen; does nothing to its end if
+ * nothing is frozen after all. Returns 0, or -1 with an exception. */
+int cf_finish_prepare(void);
 
 /* While the interpreter is being finalised, right before modules are taken apart; does
  * nothing at any other time. No exception is set or lost. */

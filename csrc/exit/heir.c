@@ -45,15 +45,6 @@ cf_is_to_die(PyObject *op)
            && type != &PyBool_Type && op != Py_None && op != Py_NotImplemented && op != Py_Ellipsis;
 }
 
-cf_decision
-cf_heir_decision(PyObject *op)
-{
-    static const cf_own_code none_known; /* what ends instances of C types is asked of a freeze only */
-    cf_typeinfo info;
-    cf_policy_classify(&info, Py_TYPE(op), NULL, &none_known);
-    return (cf_decision)info.decision;
-}
-
 size_t
 cf_place_among(PyObject *const *sorted, size_t n, const PyObject *op)
 {
@@ -90,6 +81,16 @@ heir_traverse(PyObject *op, visitproc visit, void *arg)
 
 /* -- what is taken out --------------------------------------------------- */
 
+/* Why a freeze would leave OP as it is, by its type; CF_TAKE: it would not. */
+static cf_decision
+decision_of(PyObject *op)
+{
+    static const cf_own_code none_known; /* what ends instances of C types is asked of a freeze only */
+    cf_typeinfo info;
+    cf_policy_classify(&info, Py_TYPE(op), NULL, &none_known);
+    return (cf_decision)info.decision;
+}
+
 static bool
 is_taken_out(const cf_estate *estate, PyObject *op)
 {
@@ -97,7 +98,7 @@ is_taken_out(const cf_estate *estate, PyObject *op)
         || cf_place_among(estate->spared, estate->n_spared, op) < estate->n_spared) {
         return false;
     }
-    cf_decision decision = cf_heir_decision(op);
+    cf_decision decision = decision_of(op);
     if (PyCallable_Check(op)) {
         return decision == CF_SKIP_HANDLE; /* a connection of sqlite3 can be called, but is no code */
     }
@@ -113,6 +114,7 @@ take_from_dict(const cf_estate *estate, PyObject *dict)
         if (is_taken_out(estate, value)) {
             Py_INCREF(key);
             (void)PyDict_DelItem(dict, key);
+            PyErr_Clear(); /* a finalizer, or the key's own comparison */
             Py_DECREF(key);
         }
     }
@@ -124,26 +126,17 @@ take_from_list(const cf_estate *estate, PyObject *list)
     for (Py_ssize_t i = PyList_GET_SIZE(list); i-- > 0;) {
         if (i < PyList_GET_SIZE(list) && is_taken_out(estate, PyList_GET_ITEM(list, i))) {
             (void)PyList_SetSlice(list, i, i + 1, NULL);
+            PyErr_Clear();
         }
     }
-}
-
-static bool
-is_class_dict(const cf_estate *estate, PyObject *dict)
-{
-    for (size_t i = 0; i < estate->n_class_dicts; i++) {
-        if (estate->class_dicts[i] == dict) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static void
 take_from(const cf_estate *estate, PyObject *holder)
 {
     if (PyDict_CheckExact(holder)) {
-        if (!is_class_dict(estate, holder)) { /* caches of attributes refer to its values */
+        size_t n = estate->n_class_dicts;
+        if (cf_place_among(estate->class_dicts, n, holder) == n) { /* else caches of attributes refer to its values */
             take_from_dict(estate, holder);
         }
     }

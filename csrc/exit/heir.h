@@ -9,7 +9,7 @@
 typedef struct {
     PyObject **holders;     /* that refer to mortal objects */
     size_t n_holders;
-    PyObject **class_dicts; /* holders among them that are the dict of a class */
+    PyObject **class_dicts; /* holders among them that are the dict of a class; sorted */
     size_t n_class_dicts;
     PyObject **spared;      /* mortal ones that are the parent's; sorted */
     size_t n_spared;
@@ -24,9 +24,6 @@ void cf_heir_make(const cf_estate *estate);
 
 /* Where OP stands among N words that are SORTED; N: nowhere. */
 size_t cf_place_among(PyObject *const *sorted, size_t n, const PyObject *op);
-
-/* Why a freeze would leave OP as it is, by its type; CF_TAKE: it would not. */
-cf_decision cf_heir_decision(PyObject *op);
 
 /* Is OP mortal, and may have something left to do when it dies? */
 bool cf_is_to_die(PyObject *op);

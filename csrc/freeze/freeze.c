@@ -393,7 +393,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     outcome->peak_extra_bytes = Py_MAX(outcome->peak_extra_bytes, used);
     if (!request->dry_run) {
         list_files(&plan, request->files);
-        cf_kept_take(&plan);
+        cf_kept_take(&plan, request->takes_over);
     }
     ret = 0;
 

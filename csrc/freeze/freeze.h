@@ -18,6 +18,7 @@ typedef struct {
     bool dry_run;            /* only count; nothing is written */
     bool relocate;           /* move hot code objects together; whole heap only */
     bool instance_dicts;     /* make the __dict__ of instances that have none so far */
+    bool takes_over;         /* finish what other processes left that froze before (kept.h) */
     bool utf8;               /* make the UTF-8 form of str that are not ASCII */
 } cf_request;
 

@@ -21,6 +21,7 @@ static piece *pieces;
 static size_t n_pieces;
 static size_t room;
 static uintptr_t first_table = UINTPTR_MAX, last_table; /* all lie between: free() asks often */
+static uintptr_t first_header = UINTPTR_MAX, last_header;
 
 int
 cf_packed_reserve(void)
@@ -46,6 +47,8 @@ cf_packed_add(uintptr_t headers, uintptr_t headers_end, uintptr_t tables, uintpt
 {
     pieces[n_pieces] = (piece){headers, headers_end, tables, tables_end};
     __atomic_store_n(&n_pieces, n_pieces + 1, __ATOMIC_RELEASE);
+    first_header = headers < first_header ? headers : first_header;
+    last_header = headers_end > last_header ? headers_end : last_header;
     if (tables_end > tables) {
         first_table = tables < first_table ? tables : first_table;
         last_table = tables_end > last_table ? tables_end : last_table;
@@ -82,6 +85,9 @@ cf_packed_tables(size_t i, uintptr_t *start, uintptr_t *end)
 bool
 cf_packed_contains(uintptr_t address)
 {
+    if (address < first_header || address >= last_header) {
+        return false;
+    }
     for (size_t i = 0; i < n_pieces; i++) {
         if (address - pieces[i].start < pieces[i].end - pieces[i].start) {
             return true;

@@ -8,7 +8,7 @@ cdef extern from "exit/finish.h":
         size_t modules
         size_t strings
         bint swapped
-    int cf_finish_prepare(bint whole_heap) except -1
+    int cf_finish_prepare() except -1
     void cf_finish_run(cf_finish_result *result)
 
 
@@ -19,9 +19,9 @@ cdef int _last_fd = -1
 cdef uint64_t _last_process = 0
 
 
-def prepare_finish(bint whole_heap) -> None:
+def prepare_finish() -> None:
     """In the process that is going to freeze: get ready for its end, and its children's."""
-    cf_finish_prepare(whole_heap)
+    cf_finish_prepare()
 
 
 cdef class ExitHook:

@@ -129,3 +129,39 @@ def test_what_a_worker_inherits_is_its_parents_to_finish(mode: str, tmp_path: Pa
                                         "temporary file: True", "parent finalises"]  # fmt: skip
     assert (tmp_path / "log").read_text() == "boot\nworker 0\nworker 1\nparent\n"
     assert not list(tmp_path.glob("temporary*"))
+
+
+def whose(mode: str, case: str, folder: Path) -> list[str]:
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(HERE / "cases_whose.py"), mode, case, str(folder)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return sorted(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("case", ["as ever", "gc.freeze", "gc.unfreeze", "no gc_freeze", "replaced", "refused", "pack"])
+def test_a_worker_finishes_its_own_and_nothing_else(case: str, tmp_path: Path) -> None:
+    """Whatever becomes of the collector's permanent generation, and whoever freezes or fails to meanwhile."""
+    plain, frozen = whose("plain", case, tmp_path / "plain"), whose("frozen", case, tmp_path / "frozen")
+    own = [line for line in plain if line.startswith("its own")]
+    assert own and "worker: 3" in plain
+    if case == "replaced":  # what it drops dies, as ever
+        assert frozen == plain
+        return
+    assert "temporary file: False" in plain  # without a freeze the first worker takes it away
+    inherited = ["a bare object is finalised in the parent", "an object is finalised in the parent"]
+    assert [line for line in frozen if line.startswith("a")] == inherited
+    assert [line for line in frozen if line.startswith("its own")] == own
+    assert "temporary file: True" in frozen and "worker: 3" in frozen
+
+
+def test_without_memory_a_worker_rather_leaves_its_own(tmp_path: Path) -> None:
+    """Than to finish what is its parent's. Eight workers, whose book-keeping fails later and later."""
+    lines = whose("frozen", "no memory", tmp_path / "frozen")
+    counts = {line: lines.count(line) for line in lines}
+    assert counts.pop("its own object is finalised in a worker") in range(1, 8), "not even the last, or also the first"
+    assert {line: n for line, n in counts.items() if not line.startswith("its own")} == {
+        "worker: 3": 8, "temporary file: True": 8, "an object is finalised in the parent": 1,
+        "a bare object is finalised in the parent": 1,
+    }  # fmt: skip

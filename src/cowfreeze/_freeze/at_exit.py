@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _prepared = False
 
 
-def prepare_exit(*, whole_heap: bool) -> None:
+def prepare_exit() -> None:
     """Let this process, and those forked from it, end as they would without a freeze.
 
-    Called by `freeze`, before anything is marked. The process that froze last finishes what was
-    there at the freeze; those forked from it finish what they make themselves.
+    Called by `freeze`, before anything is marked: all that can fail. The process that froze last
+    finishes what was there at the freeze; those forked from it finish what they make themselves.
     """
     global _prepared
-    _core.prepare_finish(whole_heap)
+    _core.prepare_finish()
     if not _prepared:
         atexit.register(_stand_in)
         _prepared = True

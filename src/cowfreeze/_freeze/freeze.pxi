@@ -101,6 +101,7 @@ cdef extern from "freeze/freeze.h":
         bint dry_run
         bint relocate
         bint instance_dicts
+        bint takes_over
         bint utf8
     ctypedef enum cf_refusal:
         CF_REFUSED_COLLECTOR
@@ -284,11 +285,12 @@ cdef class FreezeCounts:
 
 def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, list files not None, *,
                    tuple skip=(), bint collect=False, bint gc_freeze=False, bint seal=False, bint dry_run=False,
-                   bint relocate=False, bint instance_dicts=False, bint utf8=False):
+                   bint relocate=False, bint instance_dicts=False, bint utf8=False, bint takes_over=True):
     """Freeze what ROOTS reach, or with no roots the whole heap; fill in COUNTS.
 
     COUNTS and REPORT, which holds it, stay mortal in any case. FILES gets the files with
-    buffers that were met and left.
+    buffers that were met and left. Without TAKES_OVER what an ancestor that froze has left stays
+    its to finish.
     """
     cdef cf_request request
     request.roots = <PyObject *>roots
@@ -302,6 +304,7 @@ def freeze_objects(tuple roots not None, FreezeCounts counts not None, report, l
     request.relocate = relocate
     request.instance_dicts = instance_dicts
     request.utf8 = utf8
+    request.takes_over = takes_over
     request.skip = NULL
     if skip:
         request.skip = <PyTypeObject **>calloc(len(skip) + 1, sizeof(PyTypeObject *))

@@ -177,7 +177,7 @@ def freeze(
     notes += look_at_layouts()
     moved = prepare_move(remap, hugepages)
     if not dry_run:
-        prepare_exit(whole_heap=not roots)
+        prepare_exit()
     counts = _core.FreezeCounts()
     notes = _notes_on_roots(roots) + notes
     report = FreezeReport(
