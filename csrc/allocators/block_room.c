@@ -15,12 +15,9 @@
 #include "allocators/block_room.h"
 
 #include "allocators/blocks_at_fork.h"
+#include "allocators/layouts.h"
 #include "allocators/seal_malloc.h"
 #include "base/mem.h"
-
-#define POOL_HEADER 48
-#define SMALLEST_CHUNK 32
-#define FLAGS 7u
 
 static bool
 malloc_is_glibcs(void)
@@ -41,18 +38,18 @@ cf_block_end(const cf_range *ranges, size_t n, uintptr_t start)
     }
     uintptr_t pool = start & ~(CF_POOL_SIZE - 1);
     size_t size;
-    if (pool >= range->start && start - pool >= POOL_HEADER
+    if (pool >= range->start && start - pool >= CF_POOL_HEADER_SIZE
         && cf_pool_fits((const void *)pool, pool, &size)) {
-        uintptr_t first = pool + POOL_HEADER;
+        uintptr_t first = pool + CF_POOL_HEADER_SIZE;
         uintptr_t end = first + ((start - first) / size + 1) * size;
         return end <= pool + CF_POOL_SIZE ? end : 0;
     }
     if (start - range->start < 2 * sizeof(size_t) || !malloc_is_glibcs()) {
         return range->end;
     }
-    size = ((const size_t *)start)[-1] & ~(size_t)FLAGS;
+    size = ((const size_t *)start)[-1] & ~(size_t)CF_CHUNK_FLAGS;
     uintptr_t chunk = start - 2 * sizeof(size_t);
-    bool fits = size >= SMALLEST_CHUNK && size % (2 * sizeof(size_t)) == 0
+    bool fits = size >= CF_SMALLEST_CHUNK && size % CF_ALIGNMENT == 0
                 && size <= range->end - chunk;
     return fits ? chunk + size + sizeof(size_t) : range->end;
 }

@@ -26,10 +26,6 @@
 
 /* -- pymalloc ------------------------------------------------------------ */
 
-#define HEADER_SIZE 48
-#define ALIGNMENT 16
-#define N_CLASSES 32
-
 typedef struct {
     uint32_t count;
     uint32_t padding;
@@ -45,15 +41,15 @@ typedef struct {
 static bool
 is_pool(const pool_header *header, uintptr_t base)
 {
-    if (header->size_class >= N_CLASSES) {
+    if (header->size_class >= CF_LARGEST_BLOCK / CF_ALIGNMENT) {
         return false;
     }
-    uint32_t size = (header->size_class + 1) * ALIGNMENT;
-    uint32_t blocks = ((uint32_t)CF_POOL_SIZE - HEADER_SIZE) / size;
+    uint32_t size = (header->size_class + 1) * CF_ALIGNMENT;
+    uint32_t blocks = ((uint32_t)CF_POOL_SIZE - CF_POOL_HEADER_SIZE) / size;
     return header->max_next_offset == CF_POOL_SIZE - size
-           && header->next_offset >= HEADER_SIZE + size
-           && header->next_offset <= HEADER_SIZE + blocks * size
-           && (header->next_offset - HEADER_SIZE) % size == 0 && header->count <= blocks
+           && header->next_offset >= CF_POOL_HEADER_SIZE + size
+           && header->next_offset <= CF_POOL_HEADER_SIZE + blocks * size
+           && (header->next_offset - CF_POOL_HEADER_SIZE) % size == 0 && header->count <= blocks
            && (header->freeblock == 0 || header->freeblock - base < CF_POOL_SIZE);
 }
 
@@ -62,7 +58,7 @@ cf_pool_fits(const void *header, uintptr_t base, size_t *block_size)
 {
     pool_header copy;
     memcpy(&copy, header, sizeof(copy));
-    *block_size = (copy.size_class + (size_t)1) * ALIGNMENT;
+    *block_size = (copy.size_class + (size_t)1) * CF_ALIGNMENT;
     return is_pool(&copy, base);
 }
 
@@ -80,7 +76,7 @@ cf_pool_arena(cf_snapshot *memory, uintptr_t base, uint32_t *arena)
 static size_t
 block_index(const cf_pool *pool, uintptr_t address)
 {
-    return (address - pool->base - HEADER_SIZE) / pool->block_size;
+    return (address - pool->base - CF_POOL_HEADER_SIZE) / pool->block_size;
 }
 
 static void
@@ -101,11 +97,11 @@ read_pool(cf_pool *pool, cf_snapshot *memory, uintptr_t base)
     }
     pool_header header = *found; /* the next call of cf_snapshot_at ends FOUND */
     pool->valid = true;
-    pool->block_size = (header.size_class + 1) * ALIGNMENT;
-    size_t n = (CF_POOL_SIZE - HEADER_SIZE) / pool->block_size;
+    pool->block_size = (header.size_class + 1) * CF_ALIGNMENT;
+    size_t n = (CF_POOL_SIZE - CF_POOL_HEADER_SIZE) / pool->block_size;
     uint64_t block = header.freeblock;
     for (size_t i = 0; i < n && block != 0; i++) {
-        if (block - base - HEADER_SIZE >= n * pool->block_size) {
+        if (block - base - CF_POOL_HEADER_SIZE >= n * pool->block_size) {
             break;
         }
         mark_free(pool, block_index(pool, block));
@@ -115,7 +111,7 @@ read_pool(cf_pool *pool, cf_snapshot *memory, uintptr_t base)
         }
         block = *next;
     }
-    for (size_t i = (header.next_offset - HEADER_SIZE) / pool->block_size; i < n; i++) {
+    for (size_t i = (header.next_offset - CF_POOL_HEADER_SIZE) / pool->block_size; i < n; i++) {
         mark_free(pool, i); /* never used so far */
     }
     if (header.count == 0) { /* an empty pool: no list is kept */
@@ -133,12 +129,12 @@ cf_pool_find(cf_pool *pool, cf_snapshot *memory, uintptr_t address, uintptr_t *b
     if (!pool->valid) {
         return CF_POOL_NONE;
     }
-    if (address - base < HEADER_SIZE) {
+    if (address - base < CF_POOL_HEADER_SIZE) {
         *block = base;
         return CF_POOL_HEADER;
     }
     size_t index = block_index(pool, address);
-    *block = base + HEADER_SIZE + index * pool->block_size;
+    *block = base + CF_POOL_HEADER_SIZE + index * pool->block_size;
     if (index >= CF_POOL_MAX_BLOCKS) {
         return CF_POOL_NONE;
     }
@@ -149,8 +145,6 @@ cf_pool_find(cf_pool *pool, cf_snapshot *memory, uintptr_t address, uintptr_t *b
 
 #define PREV_IN_USE 1u
 #define IS_MMAPPED 2u
-#define FLAGS 7u
-#define SMALLEST_CHUNK 32
 
 void
 cf_chunks_begin(cf_chunks *chunks, uintptr_t start, uintptr_t end)
@@ -163,11 +157,11 @@ static void
 go_to(cf_chunks *chunks, cf_snapshot *memory, uintptr_t address)
 {
     const uint64_t *header = NULL;
-    if (address + SMALLEST_CHUNK <= chunks->end) {
+    if (address + CF_SMALLEST_CHUNK <= chunks->end) {
         header = cf_snapshot_at(memory, address, 2 * sizeof(uint64_t));
     }
-    uint64_t size = header != NULL ? header[1] & ~(uint64_t)FLAGS : 0;
-    if (size < SMALLEST_CHUNK / 2 || size % ALIGNMENT != 0 || size > chunks->end - address) {
+    uint64_t size = header != NULL ? header[1] & ~(uint64_t)CF_CHUNK_FLAGS : 0;
+    if (size < CF_SMALLEST_CHUNK / 2 || size % CF_ALIGNMENT != 0 || size > chunks->end - address) {
         chunks->broken = true;
         return;
     }
@@ -196,7 +190,7 @@ cf_chunks_find(cf_chunks *chunks, cf_snapshot *memory, uintptr_t address)
         return chunks->previous_in_use ? CF_CHUNK_USED : CF_CHUNK_HEADER;
     }
     uintptr_t next = chunks->chunk + chunks->size;
-    if (next + SMALLEST_CHUNK > chunks->end) {
+    if (next + CF_SMALLEST_CHUNK > chunks->end) {
         return CF_CHUNK_TOP;
     }
     const uint64_t *header = cf_snapshot_at(memory, next, 2 * sizeof(uint64_t));
@@ -210,9 +204,9 @@ bool
 cf_chunk_is_mmapped(cf_snapshot *memory, uintptr_t start, uintptr_t end)
 {
     const uint64_t *header = cf_snapshot_at(memory, start, 2 * sizeof(uint64_t));
-    if (header == NULL || (header[1] & FLAGS) != IS_MMAPPED) {
+    if (header == NULL || (header[1] & CF_CHUNK_FLAGS) != IS_MMAPPED) {
         return false;
     }
-    uint64_t size = header[1] & ~(uint64_t)FLAGS;
+    uint64_t size = header[1] & ~(uint64_t)CF_CHUNK_FLAGS;
     return header[0] == 0 && size % cf_page_size() == 0 && size != 0 && size <= end - start;
 }

@@ -3,12 +3,12 @@
 #ifndef CF_BLOCKS_AT_FORK_H
 #define CF_BLOCKS_AT_FORK_H
 
+#include "allocators/layouts.h"
 #include "proc/memory.h"
 
 /* -- pymalloc ------------------------------------------------------------ */
 
-#define CF_POOL_SIZE ((uintptr_t)16 << 10)
-#define CF_POOL_MAX_BLOCKS (CF_POOL_SIZE / 16)
+#define CF_POOL_MAX_BLOCKS (CF_POOL_SIZE / CF_ALIGNMENT)
 
 typedef struct {
     uintptr_t base;       /* 0: nothing looked up yet */

@@ -42,6 +42,7 @@
 #define _GNU_SOURCE /* sbrk, dladdr */
 #include "allocators/seal_malloc.h"
 
+#include "allocators/layouts.h"
 #include "base/mem.h"
 #include "proc/maps.h"
 #include "proc/memory.h"
@@ -66,7 +67,6 @@
 #  define TRIES 16
 
 #  define FLAG_OF_OTHER_ARENA 4u
-#  define FLAGS 7u
 
 /* struct mallinfo2 of glibc 2.33; declared here, so that a package built on an
  * older one finds it where it runs. */
@@ -178,7 +178,7 @@ find_top(heap *heap)
     cf_snapshot self = {.fd = memory.fd};
     bool read = memory.fd >= 0 && cf_snapshot_read(&self, heap->top, header, sizeof(header)) == 0;
     cf_file_close(&memory);
-    return read && (header[1] & ~(size_t)FLAGS) == keepcost;
+    return read && (header[1] & ~(size_t)CF_CHUNK_FLAGS) == keepcost;
 }
 
 static bool

@@ -28,20 +28,17 @@
  */
 #include "allocators/seal_pymalloc.h" /* first: Python.h defines _GNU_SOURCE, which madvise wants */
 
+#include "allocators/layouts.h"
 #include "allocators/packed_tables.h"
 #include "base/invariants.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
-#define POOL_SIZE ((uintptr_t)16 << 10)
-#define ALIGNMENT 16
-#define LARGEST_CLASS 512
 /* Never more than this in one freeze: 1,600 pools of one class. */
 #define MAX_BLOCKS_PER_CLASS (1 << 20)
 /* Free pools beyond 64 MiB stay free. */
 #define MAX_FREE_POOLS 4096
-#define POOL_HEADER 48
 /* One per class is made, and one or two before. */
 #define MAX_ARENAS 64
 
@@ -52,7 +49,7 @@ static size_t extra_bytes;
 static uintptr_t
 pool_of(const void *block)
 {
-    return (uintptr_t)block & ~(POOL_SIZE - 1);
+    return (uintptr_t)block & ~(CF_POOL_SIZE - 1);
 }
 
 /* -- where a pool can be ------------------------------------------------- */
@@ -115,17 +112,17 @@ pools_count_blocks(void)
     bool counts = false, decided = false;
     void **taken = NULL;  /* each block's first word leads to the one before */
     for (int n = 0; n < MAX_BLOCKS_PER_CLASS && !decided; n++) {
-        void **block = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
+        void **block = PyObject_Malloc(CF_LARGEST_BLOCK - extra_bytes);
         if (block == NULL) {
             break;
         }
         *block = taken;
         taken = block;
         unsigned before = blocks_in_pool_of(block);
-        void *next = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
-        if (next != NULL && ((uintptr_t)next ^ (uintptr_t)block) < POOL_SIZE) {
+        void *next = PyObject_Malloc(CF_LARGEST_BLOCK - extra_bytes);
+        if (next != NULL && ((uintptr_t)next ^ (uintptr_t)block) < CF_POOL_SIZE) {
             decided = true;
-            counts = before >= 1 && before <= POOL_SIZE / LARGEST_CLASS
+            counts = before >= 1 && before <= CF_POOL_SIZE / CF_LARGEST_BLOCK
                      && blocks_in_pool_of(next) == before + 1;
         }
         PyObject_Free(next);
@@ -146,8 +143,8 @@ return_pages(const void *block)
 {
     uintptr_t page = (uintptr_t)cf_page_size();
     uintptr_t pool = pool_of(block);
-    uintptr_t start = (pool + POOL_HEADER + page - 1) & ~(page - 1);
-    uintptr_t end = pool + POOL_SIZE;
+    uintptr_t start = (pool + CF_POOL_HEADER_SIZE + page - 1) & ~(page - 1);
+    uintptr_t end = pool + CF_POOL_SIZE;
     if (start >= end || madvise((void *)start, end - start, MADV_DONTNEED) < 0) {
         return 0;
     }
@@ -159,12 +156,12 @@ return_pages(const void *block)
 static void
 fill_free_pools(cf_seal_result *result)
 {
-    size_t per_pool = (POOL_SIZE - POOL_HEADER) / LARGEST_CLASS;
+    size_t per_pool = (CF_POOL_SIZE - CF_POOL_HEADER_SIZE) / CF_LARGEST_BLOCK;
     size_t before = n_made;
     uintptr_t ours = 0;
     unsigned in_ours = 0;
     for (size_t n = 0; n < MAX_FREE_POOLS * per_pool; n++) {
-        void *block = PyObject_Malloc(LARGEST_CLASS - extra_bytes);
+        void *block = PyObject_Malloc(CF_LARGEST_BLOCK - extra_bytes);
         if (block == NULL) {
             break;
         }
@@ -174,7 +171,7 @@ fill_free_pools(cf_seal_result *result)
             break;
         }
         result->blocks++;
-        result->bytes += LARGEST_CLASS;
+        result->bytes += CF_LARGEST_BLOCK;
         if (n_blocks == 1) {
             ours = pool_of(block);
             in_ours = 0;
@@ -216,11 +213,11 @@ cf_seal_pools(cf_seal_result *result, bool free_pools, const cf_range *ranges, s
     PyObjectArenaAllocator noticing = arenas;
     noticing.alloc = notice_arena;
     PyObject_SetArenaAllocator(&noticing);
-    const char *name = _PyMem_GetCurrentAllocatorName();
+    const char *name = cf_allocator_name();
     result->in_malloc = name != NULL && strncmp(name, "malloc", strlen("malloc")) == 0;
     result->pools_known = pools_count_blocks();
     if (result->pools_known) {
-        for (size_t size = ALIGNMENT; size <= LARGEST_CLASS; size += ALIGNMENT) {
+        for (size_t size = CF_ALIGNMENT; size <= CF_LARGEST_BLOCK; size += CF_ALIGNMENT) {
             if (size > extra_bytes) {
                 fill_class(result, size);
             }

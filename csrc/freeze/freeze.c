@@ -51,7 +51,6 @@
 
 static PyObject *gc_freeze_function;
 static PyObject *gc_unfreeze_function;
-static PyObject *gc_get_freeze_count_function;
 static PyObject *gc_get_objects_function;
 
 static double
@@ -71,12 +70,11 @@ cf_init(void)
     }
     gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
     gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
-    gc_get_freeze_count_function = PyObject_GetAttrString(gc, "get_freeze_count");
     gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
     int looked = cf_collector_init(gc);
     Py_DECREF(gc);
     if (gc_freeze_function == NULL || gc_unfreeze_function == NULL
-        || gc_get_freeze_count_function == NULL || gc_get_objects_function == NULL || looked < 0) {
+        || gc_get_objects_function == NULL || looked < 0) {
         return -1;
     }
     cf_live_frames_init();
@@ -128,26 +126,6 @@ collect(void)
     if (!was_enabled) {
         PyGC_Disable();
     }
-}
-
-/* Bring back what gc.freeze() put away earlier, where it would be hidden from
- * the walk. *HAPPENED says that seal has to put it away again. */
-static int
-show_permanent(bool *happened)
-{
-    *happened = false;
-#if CF_PERMANENT_IS_HIDDEN
-    PyObject *count = PyObject_CallNoArgs(gc_get_freeze_count_function);
-    if (count == NULL) {
-        return -1;
-    }
-    *happened = PyLong_AsLong(count) != 0;
-    Py_DECREF(count);
-    if (*happened) {
-        return call(gc_unfreeze_function);
-    }
-#endif
-    return 0;
 }
 
 /* -- fill ---------------------------------------------------------------- */
@@ -242,25 +220,12 @@ count(const cf_plan *plan, cf_outcome *outcome)
 
 /* -- seal ---------------------------------------------------------------- */
 
-/* gc.freeze() takes no arguments and allocates nothing: it cannot fail. An
- * exception that is on its way is kept. */
-static void
-put_away(void)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (call(gc_freeze_function) < 0) {
-        PyErr_Clear();
-    }
-    PyErr_Restore(type, value, traceback);
-}
-
 static void
 seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
      cf_outcome *outcome)
 {
-    if (request->gc_freeze) {
-        put_away();
+    if (request->gc_freeze && call(gc_freeze_function) < 0) {
+        PyErr_Clear(); /* cannot be: it takes no arguments and allocates nothing */
     }
     if (request->seal) {
         if (plan->whole_heap) {
@@ -311,7 +276,6 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     outcome->counters_known = !CF_HAS_IMMORTAL || cf_keys_known();
     bool whole_heap = PyTuple_GET_SIZE(request->roots) == 0;
     bool relocate = CF_HAS_RELOCATION && request->relocate && whole_heap && !request->dry_run;
-    bool unfroze = false;
 
     double start = now();
     if (CF_HAS_IMMORTAL && !request->dry_run) {
@@ -334,9 +298,6 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     outcome->seconds_collect = now() - start;
 
     start = now();
-    if (whole_heap && show_permanent(&unfroze) < 0) {
-        goto done;
-    }
     if (CF_HAS_IMMORTAL && (request->instance_dicts || request->utf8) && !request->dry_run
         && fill(request, whole_heap, outcome) < 0) {
         goto done;
@@ -345,9 +306,12 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
         cf_outcome_clear(outcome);
         PyErr_SetString(PyExc_MemoryError,
                         "cowfreeze.freeze() could not reserve address space for its book-keeping "
-                        "(about two thirds of what the process has mapped); nothing was changed. Raise "
+                        "(about two thirds of what the process has mapped); nothing was frozen. Raise "
                         "the limit on address space (ulimit -v), or free memory");
         goto done;
+    }
+    if (CF_PERMANENT_IS_HIDDEN && whole_heap && !request->dry_run && call(gc_unfreeze_function) < 0) {
+        goto done; /* cannot be, as in seal() */
     }
     if (whole_heap && !CF_HAS_GC_VISIT) {
         all = PyObject_CallNoArgs(gc_get_objects_function);
@@ -398,9 +362,6 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     ret = 0;
 
 done:
-    if (unfroze) {
-        put_away();
-    }
     Py_XDECREF(all);
     cf_relocate_clear(&relocation);
     cf_pageset_free(pages);

@@ -301,23 +301,27 @@ warm_deferred(void *object, void *arg)
     }
 }
 
-/* The walk is over. Those whose referent is dead or was taken cannot be met by the collector. */
+/* The walk is over. Those whose referent is dead or was taken cannot be met by the collector. What was
+ * taken is marked, or in a dry run `seen` without what was passed over. */
 static void
 settle_weakrefs(cf_plan *plan)
 {
+    for (size_t i = 0; plan->dry_run && i < plan->left.used; i++) {
+        cf_objset_remove(&plan->seen, (void *)plan->left.words[i]);
+    }
     for (size_t i = 0; i < plan->left.used; i++) {
         PyObject *op = (PyObject *)plan->left.words[i];
         if (!PyWeakref_Check(op) || !find_type(plan, Py_TYPE(op))->check_object) {
             continue;
         }
         PyObject *referent = ((PyWeakReference *)op)->wr_object;
-        bool taken = plan->dry_run ? cf_objset_before(&plan->seen, (uintptr_t)referent) == (uintptr_t)referent
-                                   : cf_header_done(referent);
-        if (referent != Py_None && !taken) {
+        if (referent != Py_None && !cf_header_done(referent)
+            && !(plan->dry_run && cf_objset_before(&plan->seen, (uintptr_t)referent) == (uintptr_t)referent)) {
             continue;
         }
         cf_typeinfo *info = find_type(plan, Py_TYPE(op));
         plan->skipped_by[CF_SKIP_WEAKREF]--;
+        (void)cf_objset_add(&plan->seen, op);
         if (!cf_header_done(op)) {
             book(plan, info, op);
         }

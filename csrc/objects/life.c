@@ -9,24 +9,28 @@
  *        `---------`------------'                   inherits, looked for along tp_base
  *
  *   none of its own               nobody notices
- *   the interpreter's code, or a  nobody notices, if it is in the list below: these were read. What
- *   module's of its library       a new version brings is not, until somebody has read it
+ *   the interpreter's code, or a  nobody notices, if it is in the list below. What a new version
+ *   module's of its library       brings is not, until somebody has looked at it
  *   other code                    nobody notices, if the type cannot be closed: no close(), no
  *                                 fileno(), no `with`. Such code cannot take objects out of the collector's
  *                                 lists but by the public call, which asks whether they are in one.
  *
- * Where code lies is told by the process's map (walk_memory.c): the file that holds the code of
- * list, and what is loaded from lib-dynload.
+ * Where code lies is told by the loader: all code of the file that the code of list is from, and of what
+ * is loaded from lib-dynload. Not by the process's map: the code of one file may lie in several mappings,
+ * and those that were moved to huge pages have no name.
  */
-#include "objects/life.h"
+#include "objects/life.h" /* first: Python.h defines _GNU_SOURCE, which dl_iterate_phdr wants */
 
+#include <link.h>
 #include <string.h>
 
-/* tp_names of C types whose tp_dealloc was read, 3.10 to 3.15. Subclasses of int, str, tuple, list,
+/* tp_names of C types of the interpreter and its library, 3.10 to 3.15, whose death ends nothing as far as
+ * is known: a scan of each version found those with a tp_dealloc of their own
+ * (tests/freeze/cases_lives.py repeats it), and they were sorted by what they are for. Subclasses of int, str, tuple, list,
  * dict, bytes, type and BaseException are known by their flags. Left out on purpose: what ends
  * something (InterpreterID, ChannelID), what others take apart (uop_executor), what holds
  * somebody's buffer, and what is C code's alone (parsers, windows, databases). */
-static const char *const read_ones[] = {
+static const char *const harmless[] = {
     "CArgObject", "NoDefaultType", "NoneType", "NotImplementedType", "PyCapsule",
     "builtin_function_or_method", "bytearray", "bytearray_iterator", "bytes_iterator",
     "callable_iterator", "cell", "classmethod", "classmethod_descriptor", "code", "complex",
@@ -118,26 +122,60 @@ cf_life_init(void)
 /* -- whose code ---------------------------------------------------------- */
 
 static bool
-contains(const char *name, size_t length, const char *part)
+is_code(const ElfW(Phdr) *segment)
 {
-    size_t n = strlen(part);
-    for (size_t i = 0; i + n <= length; i++) {
-        if (memcmp(name + i, part, n) == 0) {
-            return true;
-        }
+    return segment->p_type == PT_LOAD && (segment->p_flags & PF_X) != 0;
+}
+
+static bool
+lies_in(const struct dl_phdr_info *file, const ElfW(Phdr) *segment, uintptr_t address)
+{
+    return address - file->dlpi_addr - segment->p_vaddr < segment->p_memsz;
+}
+
+static int
+note_file(struct dl_phdr_info *file, size_t size, void *arg)
+{
+    (void)size;
+    cf_own_code *own = arg;
+    uintptr_t interpreter = (uintptr_t)PyList_Type.tp_dealloc;
+    bool is_own = strstr(file->dlpi_name, "/lib-dynload/") != NULL;
+    for (size_t i = 0; i < file->dlpi_phnum && !is_own; i++) {
+        is_own = is_code(&file->dlpi_phdr[i]) && lies_in(file, &file->dlpi_phdr[i], interpreter);
     }
-    return false;
+    for (size_t i = 0; i < file->dlpi_phnum && is_own; i++) {
+        const ElfW(Phdr) *segment = &file->dlpi_phdr[i];
+        if (!is_code(segment)) {
+            continue;
+        }
+        if (own->n == CF_MAX_OWN_CODE) {
+            own->more = true;
+            return 1;
+        }
+        uintptr_t start = file->dlpi_addr + segment->p_vaddr;
+        own->ranges[own->n++] = (cf_range){start, start + segment->p_memsz};
+    }
+    return 0;
 }
 
 void
-cf_own_code_add(cf_own_code *own, uintptr_t start, uintptr_t end, const char *name, size_t length)
+cf_own_code_find(cf_own_code *own)
 {
-    uintptr_t interpreter = (uintptr_t)PyList_Type.tp_dealloc;
-    if (own->n < CF_MAX_OWN_CODE
-        && ((interpreter >= start && interpreter < end) || contains(name, length, "/lib-dynload/"))) {
-        own->ranges[own->n] = (cf_range){start, end};
-        own->n++;
+    own->n = 0;
+    own->more = false;
+    (void)dl_iterate_phdr(note_file, own);
+}
+
+/* If it did not all fit, all code counts as own: the list alone is believed. */
+static bool
+is_own_code(const cf_own_code *own, destructor function)
+{
+    for (size_t i = 0; i < own->n; i++) {
+        if ((uintptr_t)function - own->ranges[i].start < own->ranges[i].end - own->ranges[i].start) {
+            return true;
+        }
     }
+    return own->more;
 }
 
 /* -- what ends it -------------------------------------------------------- */
@@ -160,7 +198,7 @@ ended_by(PyTypeObject *type)
 }
 
 static bool
-was_read(const PyTypeObject *type)
+is_harmless(const PyTypeObject *type)
 {
     const unsigned long by_flag =
         Py_TPFLAGS_LONG_SUBCLASS | Py_TPFLAGS_LIST_SUBCLASS | Py_TPFLAGS_TUPLE_SUBCLASS
@@ -169,8 +207,8 @@ was_read(const PyTypeObject *type)
     if (type->tp_flags & by_flag) {
         return true;
     }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(read_ones); i++) {
-        if (strcmp(type->tp_name, read_ones[i]) == 0) {
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(harmless); i++) {
+        if (strcmp(type->tp_name, harmless[i]) == 0) {
             return true;
         }
     }
@@ -196,13 +234,12 @@ cf_dies_unseen(PyTypeObject *type, const cf_own_code *own)
     if (type == NULL) {
         return true;
     }
-    if (cf_range_find(own->ranges, own->n, (uintptr_t)type->tp_dealloc) != NULL) {
-        return was_read(type);
+    if (is_own_code(own, type->tp_dealloc)) {
+        return is_harmless(type);
     }
     for (; type != NULL && type != &PyBaseObject_Type; type = type->tp_base) {
-        if (ended_by(type) == type
-            && cf_range_find(own->ranges, own->n, (uintptr_t)type->tp_dealloc) != NULL) {
-            return was_read(type);
+        if (ended_by(type) == type && is_own_code(own, type->tp_dealloc)) {
+            return is_harmless(type);
         }
         if (can_be_closed(type)) {
             return false;

@@ -2,21 +2,20 @@
 #ifndef CF_LIFE_H
 #define CF_LIFE_H
 
-#include "base/objset.h"
 #include "cpython/compat.h"
+#include "base/objset.h"
 
 #define CF_MAX_OWN_CODE 128
 
-/* Where the code of the interpreter and of the standard library's modules lies, ascending. */
+/* Where the code of the interpreter and of the standard library's modules lies. */
 typedef struct {
     cf_range ranges[CF_MAX_OWN_CODE];
     size_t n;
+    bool more; /* that did not fit */
 } cf_own_code;
 
-/* A mapping [START, END) of executable memory, by rising address, of the file of that NAME (not
- * terminated): note it down if the code is the interpreter's or its library's. */
-void cf_own_code_add(cf_own_code *own, uintptr_t start, uintptr_t end, const char *name,
-                     size_t length);
+/* Find it. Cannot fail. */
+void cf_own_code_find(cf_own_code *own);
 
 /* Does the death of an instance of TYPE do nothing but give memory and references back, as far
  * as can be known? Then it may be made immortal. Allocates nothing, runs no Python code. */

@@ -61,10 +61,6 @@ read_ranges(cf_plan *plan)
     cf_maps_begin(&maps, fd, buffer, CF_MAPS_BUFFER);
     int status;
     while ((status = cf_maps_next(&maps, &mapping)) == 1) {
-        if (mapping.executable) {
-            cf_own_code_add(&plan->own_code, mapping.start, mapping.end, mapping.name,
-                            mapping.name_length);
-        }
         if (mapping.writable && add_range(plan, &mapping) < 0) {
             goto done;
         }
@@ -84,6 +80,7 @@ cf_plan_reserve(cf_plan *plan)
 {
     memset(plan, 0, sizeof(*plan));
     plan->page_mask = ~((uintptr_t)cf_page_size() - 1);
+    cf_own_code_find(&plan->own_code);
     plan->tables = cf_pageset_new();
     plan->infos = cf_mem_reserve(CF_MAX_TYPES * sizeof(cf_typeinfo));
     plan->type_index = cf_mem_reserve(TYPE_INDEX_SIZE * sizeof(uint32_t));
@@ -188,7 +185,7 @@ cf_plan_used_bytes(cf_plan *plan)
 {
     return cf_objset_used_bytes(&plan->seen) + cf_stack_used_bytes(&plan->todo)
            + cf_stack_used_bytes(&plan->codes) + cf_stack_used_bytes(&plan->types)
-           + cf_stack_used_bytes(&plan->functions)
+           + cf_stack_used_bytes(&plan->functions) + cf_stack_used_bytes(&plan->left)
            + cf_stack_used_bytes(&plan->instances)
            + plan->n_infos * (sizeof(cf_typeinfo) + 2 * sizeof(uint32_t))
            + cf_pageset_used_bytes(plan->tables);

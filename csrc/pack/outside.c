@@ -89,6 +89,9 @@ cf_pack_keep(PyObject *keeper)
                 cf_str_prepare(op);
             }
             cf_header_freeze(op);
+            if (PyObject_IS_GC(op)) {
+                PyObject_GC_UnTrack(op); /* I4 */
+            }
         }
     }
 }

@@ -23,7 +23,8 @@ int cf_pack_set_attribute(PyObject *instance, PyObject *name, PyObject *value);
 PyObject *cf_pack_keeper(const cf_packer *p);
 
 /* What KEEPER holds shall never die, although there was no memory to freeze it: slots in packed
- * memory do not count. Needs no memory. */
+ * memory do not count. Marks it and untracks it (I4), and nothing behind it; the end of the process
+ * does not look into it (objects/kept.h). Needs no memory. */
 void cf_pack_keep(PyObject *keeper);
 
 /* After a failure: drop what was made, before packed memory is unmapped. */

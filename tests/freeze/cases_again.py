@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import weakref
 from typing import Any
 
 from cowfreeze import _core, freeze
@@ -117,11 +118,19 @@ def data_after_gc_freeze() -> dict[str, Any]:
     }
 
 
+class _Finalised:
+    def __del__(self) -> None:
+        pass
+
+
 def dry_run() -> dict[str, Any]:
     """A dry run counts what a freeze would do and writes to nothing."""
     graph = [maker()[0] for maker in KINDS.values()]
     rows = _rows(500)
-    objects = _inside(rows)
+    # Weak references with callbacks: taken if what they refer to is.
+    for one in (Plain(1, 2), _Finalised()):
+        rows.append([Plain(1, 2), text(), {1: [2, 2]}, one, weakref.ref(one, len)])
+    objects = _inside(rows[:-2])
     gc.collect()
     permanent = gc.get_freeze_count()
     before = _contents(objects)
@@ -133,6 +142,7 @@ def dry_run() -> dict[str, Any]:
         freeze(rows, dry_run=True, collect=False)
         copied = len(set(_core.copied_addresses(witness)) & pages)
     counts = [sys.getrefcount(objects), count_of(objects)]
+    del one
     unmarked = not any(map(is_marked, [rows, graph, *rows]))
     untouched = gc.get_freeze_count() == permanent and _core.frozen_pages() == 0
     wet = freeze(rows, graph)
@@ -150,13 +160,15 @@ def dry_run() -> dict[str, Any]:
     }
 
 
-def dry_run_after_gc_freeze() -> dict[str, int]:
+def dry_run_after_gc_freeze() -> dict[str, Any]:
     """Neither a dry run nor a freeze that fails gives back what the caller put away."""
     data = _rows(10)
     gc.freeze()
     permanent = gc.get_freeze_count()
-    freeze(dry_run=True, collect=True)
+    young = [_rows(10)]
+    report = freeze(dry_run=True, collect=True)
     dry = gc.get_freeze_count()
+    still_young = any(one is young for one in gc.get_objects())
     gc.freeze()
     permanent_now = gc.get_freeze_count()
     _core.fail_allocation(1)
@@ -168,9 +180,14 @@ def dry_run_after_gc_freeze() -> dict[str, int]:
         _core.fail_allocation(-1)
     failed = gc.get_freeze_count()
     assert len(data) == 10
+    ending = _Finalised()
+    freeze(gc_freeze=False)
     # Compared loosely: a few objects of the calls themselves come and go.
     return {
         "permanent": permanent,
         "dry": permanent if abs(dry - permanent) < 300 else dry,
         "failed": permanent if abs(failed - permanent_now) < 300 else failed,
+        "still young": still_young,
+        "still tracked": any(one is ending for one in gc.get_objects()),
+        "found": report.objects,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import pickle
 import re
 import sys
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 
 import cowfreeze
 from freeze.cases_builds import build
-from helpers.cases import Skip, is_marked
+from helpers.cases import PAGE, Skip, is_marked
 
 
 def _lives() -> Any:
@@ -57,6 +58,20 @@ def lives(whole: bool) -> dict[str, Any]:
     for name in names:
         data[name] = None
     return {"marked": marked, "ended": made.count_ended() - before, "skipped": dict(report.skipped)}
+
+
+def several_mappings() -> bool:
+    """The code of the interpreter in several mappings, as with a part of it on huge pages."""
+    code = [_word(kind, 48) for kind in (list, pickle.PickleBuffer)]
+    page = sum(code) // 2 & ~(PAGE - 1)
+    if not min(code) < page < max(code) - PAGE:
+        raise Skip("both on one page")
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    assert madvise(page, PAGE, 16) == 0  # MADV_DONTDUMP, which parts a mapping and does nothing else
+    data = [pickle.PickleBuffer(b"text")]
+    cowfreeze.freeze(data)
+    return is_marked(data[0])
 
 
 def interpreter_ids() -> bool:
@@ -151,7 +166,7 @@ def unread(source: str) -> list[str]:
             except BaseException:  # noqa: S110 - built without it
                 pass
     text = Path(source).read_text()
-    table = text[text.index("read_ones[] = {") : text.index("};", text.index("read_ones[] = {"))]
+    table = text[text.index("harmless[] = {") : text.index("};", text.index("harmless[] = {"))]
     known = set(re.findall(r'"([^"]+)"', table))
     known |= set(re.findall(r'\{"([^"]+)", CF_SKIP', (Path(source).parent / "type_info.c").read_text()))
     kinds, todo = {object}, [object]

@@ -62,6 +62,9 @@ def test_a_dry_run_of_the_whole_heap_leaves_the_permanent_generation() -> None:
     result = run_in_child("freeze.cases_again", "dry_run_after_gc_freeze")
     assert result["permanent"] > 1000
     assert result["dry"] == result["failed"] == result["permanent"]
+    assert result["still young"], "a dry run puts nothing away"
+    assert result["still tracked"], "nor does gc_freeze=False"
+    assert result["found"] > result["permanent"] / 2
 
 
 @both
@@ -70,7 +73,7 @@ def test_failing_book_keeping_memory_changes_nothing(whole_heap: bool) -> None:
     assert result["requests"] >= 5, "no allocation failed: nothing was tested"
     assert result["problems"] == []
     (message,) = result["messages"]
-    assert "nothing was changed" in message and "ulimit" in message
+    assert "nothing was frozen" in message and "ulimit" in message
     marked, objects = result["marked"]
     assert marked == objects, "the last attempt had all its memory"
     # Each freeze reserves at least a MiB: twenty that give theirs back stay below one.

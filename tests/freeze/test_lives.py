@@ -29,6 +29,10 @@ def test_what_can_be_closed_dies_as_ever(whole: bool) -> None:
     assert result["skipped"]["C object with a life of its own"] >= 3
 
 
+def test_all_mappings_of_the_interpreter_are_its_code() -> None:
+    assert run_in_child("freeze.cases_lives", "several_mappings") is False
+
+
 def test_interpreter_ids() -> None:
     assert run_in_child("freeze.cases_lives", "interpreter_ids") is False
 

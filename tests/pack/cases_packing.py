@@ -345,4 +345,12 @@ def keeper_without_memory() -> dict[str, Any]:
         "told": any("no memory to freeze" in note for note in reports[0].notes),
         "alive": value.x == "text" and not any(one is other for one in kept for other in others),
         "marked": all(is_marked(one) for one in kept),
+        "tracked": any(map(gc.is_tracked, kept)),
     }
+
+
+def freeze_behind_pack() -> list[bool]:
+    """What guards packed tables hides the allocator's name from those who ask CPython."""
+    before = cowfreeze.freeze([object()])._counts.in_malloc
+    pack([1, "text", {"key": [2.5]}])
+    return [before, cowfreeze.freeze([object()])._counts.in_malloc]

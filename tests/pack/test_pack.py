@@ -66,7 +66,15 @@ def test_threads_that_run_while_numpy_copies() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="packed instances lie in packed memory from 3.12 on")
 def test_what_packed_slots_refer_to_lives_without_memory_to_freeze_it() -> None:
-    assert run_in_child("pack.cases_packing", "keeper_without_memory") == {"told": True, "alive": True, "marked": True}
+    result = run_in_child("pack.cases_packing", "keeper_without_memory")
+    assert result == {"told": True, "alive": True, "marked": True, "tracked": False}
+
+
+@pytest.mark.parametrize("malloc", [True, False])
+def test_a_freeze_after_a_pack_knows_the_allocator(malloc: bool) -> None:
+    environment = {"PYTHONMALLOC": "malloc"} if malloc else {}
+    result = run_in_child("pack.cases_packing", "freeze_behind_pack", environment=environment)
+    assert result == [malloc, malloc]
 
 
 @pytest.mark.slow

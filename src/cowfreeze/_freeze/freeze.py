@@ -101,7 +101,8 @@ def freeze(
         roots: objects of any type.
         collect: run a full garbage collection first, so that garbage is not made immortal.
         gc_freeze: move all other objects that the collector tracks to its permanent generation
-            (``gc.freeze``), so that a collection in a worker does not write to neighbours.
+            (``gc.freeze``), so that a collection in a worker does not write to neighbours. Before
+            3.14 a freeze without roots takes out what is there already, to see it.
         seal: take free memory beside frozen objects out of use, in the interpreter's pools and
             in glibc's heap, so that a worker's first allocations do not land on frozen pages;
             without roots also stop counters that each new instance of a class writes. What it
@@ -111,7 +112,8 @@ def freeze(
             A thread that changes the graph during the call cannot corrupt it, because the GIL
             is held, but what it does afterwards may write to frozen pages.
         allow_forked: do not warn in a process that was itself forked (a zygote, a fork server).
-        dry_run: walk and count only (``warmup`` is called all the same).
+        dry_run: walk and count only (``warmup`` is called, and garbage collected, all the same). Before
+            3.14 what ``gc.freeze`` has put away is counted only where something else leads to it.
         warmup: called without arguments before anything else happens (twice for
             ``relocate_code``): let it do what workers will do, each route or kind of job once or
             twice. Caches and inline caches that it fills are frozen full; else each worker fills
@@ -141,7 +143,8 @@ def freeze(
         A FreezeReport.
 
     Raises:
-        MemoryError: no memory for the book-keeping; nothing has changed.
+        MemoryError: no memory for the book-keeping; nothing is frozen. What ``instance_dicts`` and ``utf8``
+            have made by then stays.
         TypeError, ValueError: a wrong argument.
         Exception: whatever ``warmup`` raises.
         CowfreezeError: other threads are running and ``threads="refuse"``; ``remap`` or
