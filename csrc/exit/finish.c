@@ -40,6 +40,7 @@
 #include "exit/finish.h"
 
 #include "base/mem.h"
+#include "cpython/collector.h"
 #include "exit/heir.h"
 #include "exit/interned.h"
 #include "objects/kept.h"
@@ -48,8 +49,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-static PyObject *gc_freeze_function, *gc_unfreeze_function;
 
 /* -- who holds what is mortal -------------------------------------------- */
 
@@ -208,20 +207,11 @@ spare_modules(PyObject *modules, cf_finish_result *result)
 
 /* -- all of it ----------------------------------------------------------- */
 
-static bool
-is_alone(void)
-{
-    return PyInterpreterState_Head() == PyInterpreterState_Main()
-           && PyInterpreterState_Next(PyInterpreterState_Main()) == NULL;
-}
-
 /* What was put away, to the front of the oldest generation. */
 static void
 bring_back(void)
 {
-    PyObject *functions[] = {gc_freeze_function, gc_unfreeze_function};
-    for (int i = 0; i < 2; i++) {
-        Py_XDECREF(PyObject_CallNoArgs(functions[i]));
+    if (cf_gc_freeze() < 0 || cf_gc_unfreeze() < 0) {
         PyErr_Clear();
     }
 }
@@ -230,18 +220,6 @@ int
 cf_finish_prepare(void)
 {
     (void)cf_interned_find();
-    if (gc_unfreeze_function == NULL) {
-        PyObject *gc = PyImport_ImportModule("gc");
-        if (gc == NULL) {
-            return -1;
-        }
-        gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
-        gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
-        Py_DECREF(gc);
-        if (gc_freeze_function == NULL || gc_unfreeze_function == NULL) {
-            return -1;
-        }
-    }
     return cf_heir_prepare();
 }
 
@@ -271,7 +249,7 @@ cf_finish_run(cf_finish_result *result)
         cf_heir_make(&s.estate);
     }
     result->holders = s.estate.n_holders;
-    if (is_alone() && (s.inherited || CF_INTERNED_ARE_FREED)) {
+    if (!cf_other_interpreters() && (s.inherited || CF_INTERNED_ARE_FREED)) {
         result->swapped = cf_interned_swap(&result->strings);
     }
     PyErr_Restore(type, value, traceback);

@@ -49,10 +49,6 @@
 #include <string.h>
 #include <time.h>
 
-static PyObject *gc_freeze_function;
-static PyObject *gc_unfreeze_function;
-static PyObject *gc_get_objects_function;
-
 static double
 now(void)
 {
@@ -64,28 +60,11 @@ now(void)
 int
 cf_init(void)
 {
-    PyObject *gc = PyImport_ImportModule("gc");
-    if (gc == NULL) {
-        return -1;
-    }
-    gc_freeze_function = PyObject_GetAttrString(gc, "freeze");
-    gc_unfreeze_function = PyObject_GetAttrString(gc, "unfreeze");
-    gc_get_objects_function = PyObject_GetAttrString(gc, "get_objects");
-    int looked = cf_collector_init(gc);
-    Py_DECREF(gc);
-    if (gc_freeze_function == NULL || gc_unfreeze_function == NULL
-        || gc_get_objects_function == NULL || looked < 0) {
+    if (cf_collector_init() < 0) {
         return -1;
     }
     cf_live_frames_init();
     return cf_layout_init() < 0 || cf_life_init() < 0 ? -1 : cf_keys_init();
-}
-
-bool
-cf_other_interpreters(void)
-{
-    /* New ones are put in front of the list, and the main one is never taken out. */
-    return PyInterpreterState_Head() != PyInterpreterState_Main();
 }
 
 size_t
@@ -107,14 +86,6 @@ cf_outcome_clear(cf_outcome *outcome)
 }
 
 /* -- collect ------------------------------------------------------------- */
-
-static int
-call(PyObject *function)
-{
-    PyObject *result = PyObject_CallNoArgs(function);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
 
 /* A full collection, so that garbage is not made immortal and free lists are
  * empty. PyGC_Collect does nothing while the collector is disabled. */
@@ -224,7 +195,7 @@ static void
 seal(const cf_request *request, const cf_plan *plan, const cf_pageset *pages,
      cf_outcome *outcome)
 {
-    if (request->gc_freeze && call(gc_freeze_function) < 0) {
+    if (request->gc_freeze && cf_gc_freeze() < 0) {
         PyErr_Clear(); /* cannot be: it takes no arguments and allocates nothing */
     }
     if (request->seal) {
@@ -310,11 +281,11 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
                         "the limit on address space (ulimit -v), or free memory");
         goto done;
     }
-    if (CF_PERMANENT_IS_HIDDEN && whole_heap && !request->dry_run && call(gc_unfreeze_function) < 0) {
+    if (CF_PERMANENT_IS_HIDDEN && whole_heap && !request->dry_run && cf_gc_unfreeze() < 0) {
         goto done; /* cannot be, as in seal() */
     }
     if (whole_heap && !CF_HAS_GC_VISIT) {
-        all = PyObject_CallNoArgs(gc_get_objects_function);
+        all = cf_gc_objects();
         if (all == NULL) {
             goto done;
         }

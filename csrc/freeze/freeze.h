@@ -96,9 +96,6 @@ cf_is_frozen(PyObject *op)
     return cf_header_untouched(op);
 }
 
-/* Is there an interpreter beside the main one? */
-bool cf_other_interpreters(void);
-
 /* Threads of Python that exist beside this one. */
 size_t cf_other_threads(void);
 

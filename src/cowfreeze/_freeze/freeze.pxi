@@ -153,8 +153,11 @@ cdef extern from "freeze/freeze.h":
     int cf_freeze(const cf_request *request, cf_outcome *outcome) except -1
     void cf_outcome_clear(cf_outcome *outcome)
     bint cf_is_frozen(object op)
-    bint cf_other_interpreters()
     size_t cf_other_threads()
+
+
+cdef extern from "cpython/collector.h":
+    bint cf_other_interpreters()
 
 
 cf_init()
