@@ -5,6 +5,7 @@ A parent has things that a freeze leaves, and a worker makes its own. Each says 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -16,15 +17,15 @@ import cowfreeze
 from cowfreeze import _core
 
 mode, case, folder = sys.argv[1:]
-parent = os.getpid()
+where = [b"the parent\n"]
 
 
 class Tells:
     def __init__(self, name: str) -> None:
         self.text = f"{name} is finalised in ".encode()
 
-    def __del__(self, write: Any = os.write, getpid: Any = os.getpid, parent: int = parent) -> None:
-        write(1, self.text + (b"the parent\n" if getpid() == parent else b"a worker\n"))
+    def __del__(self, write: Any = os.write, where: list[bytes] = where) -> None:
+        write(1, self.text + where[0])
 
 
 class Bare:
@@ -88,8 +89,15 @@ def run_out_of_memory() -> None:
     _core.fail_allocation(1 + number)
 
 
+def unshare() -> None:
+    """The next child is process 1, as a container's first one is."""
+    if ctypes.CDLL(None, use_errno=True).unshare(0x20000000) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
 WORK: dict[str, Any] = {
     "as ever": make_own,
+    "same pid": make_own,
     "gc.freeze": lambda: (make_own(), gc.freeze()),
     "gc.unfreeze": lambda: (gc.unfreeze(), make_own()),
     "no gc_freeze": make_own,
@@ -99,6 +107,10 @@ WORK: dict[str, Any] = {
     "no memory": run_out_of_memory,
 }
 
+if case == "same pid":  # the parent is process 1, and so is its worker
+    unshare()
+    if (pid := os.fork()) != 0:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 module: Any = types.ModuleType("planted")
 sys.modules["planted"] = module
 module.elements = set()
@@ -107,10 +119,13 @@ if case != "replaced":
 else:
     module.own = Tells("an object")
 if mode == "frozen":
-    cowfreeze.freeze(gc_freeze=case != "no gc_freeze")
+    cowfreeze.freeze(gc_freeze=case != "no gc_freeze", allow_forked=case == "same pid")
 for number in range(8 if case == "no memory" else 1):
     sys.stdout.flush()
+    if case == "same pid":
+        unshare()
     if os.fork() == 0:
+        where[0] = b"a worker\n"
         WORK[case]()
         sys.exit(3)
     print("worker:", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
