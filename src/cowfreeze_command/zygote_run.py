@@ -12,7 +12,7 @@ exec, in this process. Uses only modules that are built into the interpreter.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import errno
 import marshal

@@ -159,7 +159,7 @@ class Harvest:
     def _tear_down(self, before: dict[Any, int], everything: bool) -> list[BaseException]:
         """Run the finalizers that were added since BEFORE, the last one first; the test's own, or
         EVERYTHING: those of its module and wider too. Returns what they raise."""
-        stack: Any = self.item.session._setupstate.stack  # type: ignore[attr-defined]
+        stack: Any = self.item.session._setupstate.stack
         late: list[BaseException] = []
         for node in reversed(list(stack)):
             if node is not self.item and not everything:
@@ -182,7 +182,7 @@ class Harvest:
         return []
 
     def _count_finalizers(self) -> dict[Any, int]:
-        stack: Any = self.item.session._setupstate.stack  # type: ignore[attr-defined]
+        stack: Any = self.item.session._setupstate.stack
         return {node: len(finalizers) for node, (finalizers, _) in stack.items()}
 
     def _fixture_definitions(self) -> dict[str, Any]:

@@ -51,9 +51,9 @@ class Popen(popen_forkserver.Popen):
             context.set_spawning_popen(None)
         assert self._zygote is not None
         forks, self._zygote = self._zygote, None
-        self.sentinel, writer, self.generation = forks.connect(self._fds)
+        self.sentinel, writer, self.generation = forks.connect(self._fds)  # type: ignore[attr-defined]
         parent_writer = os.dup(writer)
-        self.finalizer = util.Finalize(self, util.close_fds, (parent_writer, self.sentinel))
+        self.finalizer = util.Finalize(self, util.close_fds, (parent_writer, self.sentinel))  # type: ignore[attr-defined]
         # A zygote that cannot fork hangs up here, too; its answer says why.
         with contextlib.suppress(BrokenPipeError), open(writer, "wb", closefd=True) as file:
             file.write(buffer.getbuffer())
@@ -150,7 +150,7 @@ class ZygoteContext(context.ForkServerContext):
         self._key = key
         self._zygote_name = name
         # A class, because Process(...) is called without the context.
-        self.Process: Any = type(
+        self.Process: Any = type(  # type: ignore[misc]
             "ZygoteProcess", (ZygoteProcess,), {"_forks": forks, "_is_bound": True, "__module__": __name__}
         )
 

@@ -47,9 +47,8 @@ class _Spawn(popen_spawn_posix.Popen):
             # Ctrl-C goes to the whole process group: not before the server has its handler.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                self.pid = util.spawnv_passfds(  # type: ignore[attr-defined]
-                    spawn.get_executable(), command, [*self._fds, tracker, reader]
-                )
+                handed_on: Any = [*self._fds, tracker, reader]  # type: ignore[attr-defined]
+                self.pid = util.spawnv_passfds(spawn.get_executable(), command, handed_on)  # type: ignore[arg-type]
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:
@@ -87,7 +86,8 @@ class Generation(forkserver.ForkServer):
                 listener.bind(self._forkserver_address)
                 os.chmod(self._forkserver_address, 0o600)
                 listener.listen(1024)
-                self._popen: Any = _Spawn(Server(known, how, relocate_code, work, listener, theirs, door))
+                server: Any = Server(known, how, relocate_code, work, listener, theirs, door)  # all that Popen asks of a process
+                self._popen: Any = _Spawn(server)
         except BaseException:
             self._control.close()
             self._remove_socket()

@@ -42,6 +42,10 @@ class Loop:
     tracker: int
     orphaned: bool
 
+    def send(self, what: object) -> None:
+        """To the parent; the other part's."""
+        raise NotImplementedError
+
     def prepare_loop(self) -> None:
         """All that the loop needs is made before the freeze."""
         self.wakeup, self.wakeup_writer = os.pipe()
@@ -178,7 +182,7 @@ class Loop:
                     connection.answer_challenge(wrapped, self.known.authkey)
                 finally:
                     wrapped._detach()  # type: ignore[attr-defined]
-            descriptors: list[int] = reduction.recvfds(client, _MODULES.MAXFDS_TO_SEND + 1)  # type: ignore[attr-defined]
+            descriptors: list[int] = reduction.recvfds(client, _MODULES.MAXFDS_TO_SEND + 1)
         except (EOFError, OSError, RuntimeError, AuthenticationError):
             return []
         if len(descriptors) < 4 or len(descriptors) > _MODULES.MAXFDS_TO_SEND:

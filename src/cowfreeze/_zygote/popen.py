@@ -58,7 +58,7 @@ class ZygotePopen(subprocess.Popen[Any]):
         self._process: _Process | None = None
         super().__init__(list(args), **options)
 
-    def _execute_child(self, args: Any, *rest: Any) -> None:  # type: ignore[override]
+    def _execute_child(self, args: Any, *rest: Any) -> None:
         (
             _executable, _preexec, _close, pass_fds, folder, environment, _info, _flags, _shell,
             p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,

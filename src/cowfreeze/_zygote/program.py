@@ -287,7 +287,7 @@ def _set_multiprocessing() -> None:
     any_context: Any = context
     any_context._default_context._actual_context = None
     forkserver_module: Any = forkserver
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
     for fd in (tracker._fd, forkserver_module._forkserver._forkserver_alive_fd):
         if fd is not None:
             os.close(fd)
@@ -314,7 +314,7 @@ def _set_main(program: Program) -> None:
     else:
         head = os.path.dirname(os.path.realpath(first))
     sys.path[:] = [head, *program.path]
-    tempfile = sys.modules.get("tempfile")
+    tempfile: Any = sys.modules.get("tempfile")
     if tempfile is not None:
         tempfile.tempdir = None  # TMPDIR may be another
     linecache.clearcache()

@@ -60,7 +60,7 @@ class Service:
             os.umask(before)
         try:
             self.door.listen(1024)
-            self.zygote = Zygote(preload, names, [os.getcwd()], timeout=timeout, name="zygote of programs", _door=self.door)  # type: ignore[call-arg]
+            self.zygote = Zygote(preload, names, [os.getcwd()], timeout=timeout, name="zygote of programs", _door=self.door)
             # Until now programs are started the ordinary way.
             self.made = os.stat(self.new).st_ino
             os.rename(self.new, self.path)

@@ -78,7 +78,8 @@ class Server(Loop):
         self.send(("ready", figures))
         wanted = self.serve()
         if wanted is not None:
-            return program.run(wanted)
+            status: int = program.run(wanted)
+            return status
         self.end()
 
     # -- until the parent is told "ready" --
@@ -159,8 +160,14 @@ class Server(Loop):
         self.prepare_loop()
         report = None
         if not why_not:
+
+            def warm() -> None:
+                rehearse(self.prepared)
+                if warmup is not None:
+                    warmup(data)
+
             report = freeze(
-                warmup=lambda: (rehearse(self.prepared), warmup and warmup(data)),
+                warmup=warm,
                 relocate_code=self.relocate_code, threads="allow", allow_forked=True,
             )  # fmt: skip
         self.known.loading = False
