@@ -12,6 +12,10 @@ cdef extern from "exit/finish.h":
     void cf_finish_run(cf_finish_result *result)
 
 
+cdef extern from "objects/kept.h":
+    bint cf_kept_is_inherited()
+
+
 cdef cf_finish_result _finish_result
 cdef Witness _last_witness = None
 cdef cf_audit _last_audit
@@ -22,6 +26,11 @@ cdef uint64_t _last_process = 0
 def prepare_finish() -> None:
     """In the process that is going to freeze: get ready for its end, and its children's."""
     cf_finish_prepare()
+
+
+def is_inherited() -> bool:
+    """Was what is frozen here frozen by another process, from which this one was forked?"""
+    return cf_kept_is_inherited()
 
 
 cdef class ExitHook:

@@ -97,7 +97,7 @@ def unshare() -> None:
 
 WORK: dict[str, Any] = {
     "as ever": make_own,
-    "same pid": make_own,
+    "same pid": lambda: (make_own(), print("inherited:", cowfreeze.status().inherited)),
     "gc.freeze": lambda: (make_own(), gc.freeze()),
     "gc.unfreeze": lambda: (gc.unfreeze(), make_own()),
     "no gc_freeze": make_own,

@@ -159,6 +159,7 @@ def test_a_worker_finishes_its_own_and_nothing_else(case: str, tmp_path: Path) -
     inherited = ["a bare object is finalised in the parent", "an object is finalised in the parent"]
     assert [line for line in frozen if line.startswith("a")] == inherited
     assert [line for line in frozen if line.startswith("its own")] == own
+    assert ("inherited: True" in frozen) == (case == "same pid")
     assert "temporary file: True" in frozen and "worker: 3" in frozen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 from cowfreeze import _core
@@ -76,7 +75,7 @@ def status() -> Status:
         bytes=done.bytes,
         pages=_core.frozen_pages(),
         pid=done.pid or None,
-        inherited=done.pid not in (0, os.getpid()),
+        inherited=done.freezes > 0 and _core.is_inherited(),
         at=done.at or None,
         notes=() if report is None else report.notes,
         unsupported=why_not(),
