@@ -20,7 +20,7 @@ class Status:
         objects, bytes: what they froze, all together.
         pages: pages that hold frozen objects.
         pid: the process that froze last; None: nobody.
-        inherited: that was not this process: it is a worker.
+        inherited: that was not this process: it is a worker, whatever its pid is.
         at: when it was, in seconds since the epoch; None: never.
         notes: of the last freeze.
         unsupported: why nothing is frozen here; "" if it could be.
