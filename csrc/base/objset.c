@@ -95,6 +95,16 @@ cf_objset_clear(cf_objset *set)
     memset(set, 0, sizeof(*set));
 }
 
+void
+cf_objset_forget_pages(cf_objset *set)
+{
+    for (size_t i = 0; i < set->n_windows; i++) {
+        cf_mem_unmap(set->windows[i].pages, pages_size(set, &set->windows[i]));
+        set->windows[i].pages = NULL;
+    }
+    set->last = (cf_objset_window){0};
+}
+
 bool
 cf_objset_find_window(cf_objset *set, uintptr_t address)
 {

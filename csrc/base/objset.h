@@ -49,6 +49,9 @@ int cf_objset_reserve(cf_objset *set, const cf_range *ranges, size_t n);
 /* Give everything back. */
 void cf_objset_clear(cf_objset *set);
 
+/* Give back what remembers pages: of what follows, only marking and visiting pages needs it. */
+void cf_objset_forget_pages(cf_objset *set);
+
 /* Make the window that holds ADDRESS the last one. False: there is none. */
 bool cf_objset_find_window(cf_objset *set, uintptr_t address);
 

@@ -174,6 +174,7 @@ cf_kept_take(cf_plan *plan, bool takes_over)
     cf_objset_clear(&kept);
     cf_mem_unmap(kept_ranges, kept_ranges_size);
     kept = plan->seen;
+    cf_objset_forget_pages(&kept);
     kept_ranges = plan->ranges;
     kept_ranges_size = plan->ranges_capacity * sizeof(cf_range);
     memset(&plan->seen, 0, sizeof(plan->seen));

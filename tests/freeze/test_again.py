@@ -108,3 +108,7 @@ def test_extra_memory() -> None:
     assert 0 < result["reported"] <= 8
     assert result["measured"] <= 8
     assert result["kept"] <= 2
+
+
+def test_book_keeping_counts_what_is_passed_over() -> None:
+    assert run_in_child("freeze.cases_atomic", "bytes_for_what_is_left") > 800_000
