@@ -24,6 +24,7 @@
 
 #define DOMAINS 3
 
+/* Written once, under the GIL, before the functions that read them are put in place. */
 static PyMemAllocatorEx below[DOMAINS]; /* by domain: raw, mem, obj */
 static const char *name_below;          /* of all of them, before the guard */
 

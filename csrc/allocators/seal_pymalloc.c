@@ -44,7 +44,7 @@
 
 /* What the allocator adds to a request: nothing, or in debug builds the size
  * and guard bytes around the block. */
-static size_t extra_bytes;
+static size_t extra_bytes; /* under the GIL, by the seal that goes on */
 
 static uintptr_t
 pool_of(const void *block)
@@ -54,6 +54,7 @@ pool_of(const void *block)
 
 /* -- where a pool can be ------------------------------------------------- */
 
+/* Of the seal that goes on; under the GIL, without which pymalloc makes no arena. */
 static PyObjectArenaAllocator arenas;
 static cf_range made[MAX_ARENAS]; /* while sealing */
 static size_t n_made;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
+/* Under the GIL (see above). */
 static size_t mapped_bytes;
 static long fail_countdown = -1;
 

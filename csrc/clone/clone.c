@@ -29,7 +29,7 @@
 
 #define HASHABLE 1u /* memo: made for a key, so nothing in it hashes with Python code */
 
-static cf_copy_work shared_work;
+static cf_copy_work shared_work; /* of the call that took it, under the GIL; a call inside a call has its own */
 
 /* -- one value ----------------------------------------------------------- */
 

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <structmember.h>
 
+/* Looked up once, under the GIL. */
 static PyTypeObject *enum_type;
 static PyTypeObject *generic_type; /* written in C from 3.12 on */
 static destructor python_class_dealloc; /* what every class made by `class` has */

@@ -12,6 +12,7 @@
  */
 #include "cpython/collector.h"
 
+/* Looked up once, under the GIL. */
 static const int *collecting; /* NULL: not known */
 static PyObject *gc_freeze, *gc_unfreeze, *gc_get_objects;
 

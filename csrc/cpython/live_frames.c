@@ -24,6 +24,7 @@
 
 #if CF_HAS_STACKREFS
 
+/* Found at a freeze, under the GIL; greenlet may be imported late. */
 static PyTypeObject *greenlet;
 static PyGetSetDef *gr_frame;
 static Py_ssize_t frame_in_object; /* offset of f_frame in a frame object; 0: unknown */

@@ -173,6 +173,7 @@ heir_dealloc(PyObject *op)
     PyObject_GC_Del(op);
 }
 
+/* Made ready once, under the GIL, in a process that ends. */
 static PyTypeObject heir_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "cowfreeze._core.Heir",

@@ -50,7 +50,7 @@ typedef struct {
     char buffer[CF_MAPS_BUFFER];
 } search;
 
-static PyObject **interned_slot;
+static PyObject **interned_slot; /* found once, under the GIL */
 
 static int
 read_ranges(search *s)

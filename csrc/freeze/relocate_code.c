@@ -56,6 +56,7 @@
 #define MAX_REGIONS 64
 #define ALIGNMENT 16
 
+/* All under the GIL, of the main interpreter, which alone freezes. */
 static int opcode_resume = -1;
 static int opcode_resume_check = -1;
 static uintptr_t *marks; /* 3.12: pairs of code object and hash */

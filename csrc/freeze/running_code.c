@@ -33,7 +33,7 @@
 #include "cpython/live_frames.h"
 #include "cpython/layout.h"
 
-/* Functions that a freeze with roots has untracked; for ever, as they live. */
+/* Functions that a freeze with roots has untracked; for ever, as they live. Under the GIL. */
 #define MAX_FUNCTIONS ((size_t)1 << 16)
 static cf_stack functions;
 

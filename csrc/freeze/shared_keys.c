@@ -30,7 +30,7 @@
 #  define CF_KEYS_IMMORTAL ((Py_ssize_t)UINT32_MAX)
 #endif
 
-static bool known;
+static bool known; /* tried once, under the GIL */
 
 static cf_dict_keys *
 keys_of(PyObject *type)

@@ -68,6 +68,7 @@ typedef struct {
     size_t written;        /* bytes */
 } mover;
 
+/* Under the GIL, which the caller of cf_remap holds. */
 static long fail_countdown = -1;
 static size_t total;
 

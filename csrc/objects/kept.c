@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All under the GIL: written by a freeze and in a process that ends, read at exits. */
 static cf_objset kept;
 static cf_range *kept_ranges;
 static size_t kept_ranges_size;

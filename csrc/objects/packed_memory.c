@@ -17,6 +17,8 @@ typedef struct {
     uintptr_t tables, tables_end;
 } piece;
 
+/* Written by pack under the GIL. free() of any thread reads them without: what it is asked to free was
+ * made known before that thread could come by it, bounds only widen, and outgrown arrays stay. */
 static piece *pieces;
 static size_t n_pieces;
 static size_t room;

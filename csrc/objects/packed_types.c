@@ -25,6 +25,8 @@
  */
 #include "objects/packed_types.h"
 
+#include "objects/packed_refusals.h"
+
 #include <string.h>
 
 static void
@@ -63,54 +65,8 @@ traverse_set(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* -- writes -------------------------------------------------------------- */
-
-static void
-say_read_only(PyObject *self)
-{
-    const char *name = PyDict_Check(self) ? "dict" : PyList_Check(self) ? "list" : "set";
-    PyErr_Format(PyExc_TypeError,
-                 "this %s is packed and read-only; copy.deepcopy() or cowfreeze.clone() gives an "
-                 "ordinary one",
-                 name);
-}
-
-static int
-refuse_item(PyObject *self, PyObject *Py_UNUSED(key), PyObject *Py_UNUSED(value))
-{
-    say_read_only(self);
-    return -1;
-}
-
-static int
-refuse_index(PyObject *self, Py_ssize_t Py_UNUSED(i), PyObject *Py_UNUSED(value))
-{
-    say_read_only(self);
-    return -1;
-}
-
-static PyObject *
-refuse_operand(PyObject *self, PyObject *Py_UNUSED(other))
-{
-    say_read_only(self);
-    return NULL;
-}
-
-static PyObject *
-refuse_repeat(PyObject *self, Py_ssize_t Py_UNUSED(n))
-{
-    say_read_only(self);
-    return NULL;
-}
-
-static PyObject *
-refuse_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
-{
-    say_read_only(self);
-    return NULL;
-}
-
-#define REFUSED(name) {name, (PyCFunction)(void (*)(void))refuse_call, METH_VARARGS | METH_KEYWORDS, NULL}
+#define REFUSED(name) \
+    {name, (PyCFunction)(void (*)(void))cf_packed_refuse_call, METH_VARARGS | METH_KEYWORDS, NULL}
 
 /* -- what it says it is -------------------------------------------------- */
 
@@ -244,6 +200,7 @@ static PyObject *new_frozenset(PyTypeObject *Py_UNUSED(t), PyObject *args, PyObj
 
 /* -- tables -------------------------------------------------------------- */
 
+/* Filled once, by cf_packtypes_init, under the GIL; read only from then on. */
 static PyNumberMethods dict_number, set_number, frozenset_number;
 static PySequenceMethods dict_sequence, list_sequence;
 static PyMappingMethods dict_mapping, list_mapping;
@@ -412,25 +369,25 @@ int
 cf_packtypes_init(void)
 {
     dict_number = *PyDict_Type.tp_as_number;
-    dict_number.nb_inplace_or = refuse_operand;
+    dict_number.nb_inplace_or = cf_packed_refuse_operand;
     dict_sequence = *PyDict_Type.tp_as_sequence;
     dict_mapping = *PyDict_Type.tp_as_mapping;
-    dict_mapping.mp_ass_subscript = refuse_item;
+    dict_mapping.mp_ass_subscript = cf_packed_refuse_item;
     list_sequence = *PyList_Type.tp_as_sequence;
-    list_sequence.sq_ass_item = refuse_index;
-    list_sequence.sq_inplace_concat = refuse_operand;
-    list_sequence.sq_inplace_repeat = refuse_repeat;
+    list_sequence.sq_ass_item = cf_packed_refuse_index;
+    list_sequence.sq_inplace_concat = cf_packed_refuse_operand;
+    list_sequence.sq_inplace_repeat = cf_packed_refuse_repeat;
     list_mapping = *PyList_Type.tp_as_mapping;
-    list_mapping.mp_ass_subscript = refuse_item;
+    list_mapping.mp_ass_subscript = cf_packed_refuse_item;
     frozenset_number = (PyNumberMethods){.nb_or = or_sets,
                                          .nb_and = and_sets,
                                          .nb_xor = xor_sets,
                                          .nb_subtract = subtract_sets};
     set_number = frozenset_number;
-    set_number.nb_inplace_or = refuse_operand;
-    set_number.nb_inplace_and = refuse_operand;
-    set_number.nb_inplace_xor = refuse_operand;
-    set_number.nb_inplace_subtract = refuse_operand;
+    set_number.nb_inplace_or = cf_packed_refuse_operand;
+    set_number.nb_inplace_and = cf_packed_refuse_operand;
+    set_number.nb_inplace_xor = cf_packed_refuse_operand;
+    set_number.nb_inplace_subtract = cf_packed_refuse_operand;
     borrow_slots(&cf_packed_dict_type, &PyDict_Type);
     borrow_slots(&cf_packed_list_type, &PyList_Type);
     cf_packed_set_type.tp_richcompare = PySet_Type.tp_richcompare;

@@ -40,7 +40,7 @@ round_up(size_t size)
     return (size + page - 1) / page * page;
 }
 
-/* Behind the last arena of each kind. */
+/* Behind the last arena of each kind. Under the GIL. */
 static char *next_place[CF_ARENA_KINDS];
 
 /* Address space at PLACE or, if that is NULL, anywhere; as much as there is and

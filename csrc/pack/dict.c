@@ -25,6 +25,7 @@
 
 #include <string.h>
 
+/* Looked up once, under the GIL. */
 #if CF_HAS_SHARED_KEYS
 typedef cf_dict_keys table;
 static table *empty_table;

@@ -29,7 +29,7 @@ say(const char *what, const char *instead)
 
 /* -- __class__ ----------------------------------------------------------- */
 
-static setter set_class;
+static setter set_class; /* the interpreter's; written once, under the GIL */
 
 static int
 set_class_unless_packed(PyObject *self, PyObject *value, void *closure)
@@ -71,6 +71,7 @@ typedef struct {
 } former;
 
 #define MAX_FORMER 16
+/* Written under the GIL when the packed types are made ready. */
 static former formers[MAX_FORMER];
 static int n_formers;
 

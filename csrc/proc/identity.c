@@ -21,7 +21,8 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-/* Mapped by the first process that asks; NULL: not yet, MAP_FAILED: no use. */
+/* Mapped by the first process that asks; NULL: not yet, MAP_FAILED: no use. Written
+ * under the GIL. */
 static volatile uint64_t *mark;
 
 static void

@@ -24,7 +24,7 @@
 #define MOST_COMPARED 16
 #define MOST_FRAMES 4096   /* of a chain, so that a circle ends */
 
-static bool layout_is_known;
+static bool layout_is_known; /* tried once, under the GIL, before a trap is armed */
 
 /* -- texts --------------------------------------------------------------- */
 
