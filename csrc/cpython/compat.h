@@ -61,8 +61,7 @@
 #define CF_FROZENSETS_GROW (PY_VERSION_HEX < 0x030E0000)
 /* gh-131525: tuples cache their hash. */
 #define CF_TUPLE_CACHES_HASH (PY_VERSION_HEX >= 0x030E0000)
-/* PEP 814 */
-#define CF_HAS_FROZENDICT (PY_VERSION_HEX >= 0x030F0000)
+#define CF_HAS_FROZENDICT (PY_VERSION_HEX >= 0x030F0000) /* PEP 814 */
 /* 3.15 advises huge pages for every pymalloc arena. */
 #define CF_ARENAS_ARE_HUGE (PY_VERSION_HEX >= 0x030F0000)
 /* Debug builds abort on an immortal str that is not interned as immortal. */

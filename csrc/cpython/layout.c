@@ -29,20 +29,14 @@ cf_layouts cf_layout;
 static PyObject *
 run(const char *source)
 {
-    PyObject *names = PyDict_New();
-    if (names == NULL) {
-        return NULL;
+    PyObject *names = PyDict_New(), *result = NULL;
+    if (names != NULL && PyDict_SetItemString(names, "__builtins__", PyEval_GetBuiltins()) == 0) {
+        result = PyRun_String(source, Py_file_input, names, names);
     }
-    if (PyDict_SetItemString(names, "__builtins__", PyEval_GetBuiltins()) < 0) {
-        Py_DECREF(names);
-        return NULL;
-    }
-    PyObject *result = PyRun_String(source, Py_file_input, names, names);
     if (result == NULL) {
-        Py_DECREF(names);
-        return NULL;
+        Py_CLEAR(names);
     }
-    Py_DECREF(result);
+    Py_XDECREF(result);
     return names;
 }
 

@@ -101,6 +101,17 @@ collect(void)
 
 /* -- fill ---------------------------------------------------------------- */
 
+static void
+set_up(cf_plan *plan, const cf_request *request, bool whole_heap)
+{
+    plan->whole_heap = whole_heap;
+    plan->dry_run = request->dry_run;
+    plan->skip = request->skip;
+    cf_plan_exclude(plan, request->own[0]);
+    cf_plan_exclude(plan, request->own[1]);
+    cf_plan_exclude(plan, request->files);
+}
+
 /* A walk of its own: what is made here must be there when memory is reserved for the next one. */
 static int
 fill(const cf_request *request, bool whole_heap, cf_outcome *outcome)
@@ -110,13 +121,9 @@ fill(const cf_request *request, bool whole_heap, cf_outcome *outcome)
         PyErr_NoMemory();
         return -1;
     }
-    plan.whole_heap = whole_heap;
+    set_up(&plan, request, whole_heap);
     plan.dry_run = plan.looking = true;
     plan.utf8 = request->utf8;
-    plan.skip = request->skip;
-    cf_plan_exclude(&plan, request->own[0]);
-    cf_plan_exclude(&plan, request->own[1]);
-    cf_plan_exclude(&plan, request->files);
     if (whole_heap) {
         cf_databases_exclude(&plan, NULL);
     }
@@ -231,6 +238,26 @@ list_files(const cf_plan *plan, PyObject *files)
     }
 }
 
+/* What follows from the marks that the walk has set, around the objects. Cannot fail. */
+static void
+settle_heap(const cf_request *request, cf_plan *plan, cf_relocation *relocation, cf_pageset *pages,
+            cf_outcome *outcome)
+{
+    double start = now();
+    cf_pageset_merge(cf_frozen_pages, pages);
+    outcome->tagged_references = cf_live_tag_references();
+    CF_HOLDS("I5", cf_live_counted_references() == 0);
+    outcome->patched_constants = cf_live_patch_constants(&plan->codes, &outcome->unreadable_codes);
+    if (plan->relocate) {
+        cf_relocate(relocation, &plan->codes, &plan->functions);
+        outcome->relocated_codes = relocation->moved;
+        outcome->relocated_bytes = relocation->used;
+        outcome->unmoved_codes = relocation->left;
+    }
+    seal(request, plan, pages, outcome);
+    outcome->seconds_seal = now() - start;
+}
+
 /* -- all of it ----------------------------------------------------------- */
 
 int
@@ -290,14 +317,9 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
             goto done;
         }
     }
-    plan.whole_heap = whole_heap;
-    plan.dry_run = request->dry_run;
+    set_up(&plan, request, whole_heap);
     plan.relocate = relocate;
     plan.remember_functions = CF_HAS_LOAD_CONST_MORTAL && !whole_heap;
-    plan.skip = request->skip;
-    cf_plan_exclude(&plan, request->own[0]);
-    cf_plan_exclude(&plan, request->own[1]);
-    cf_plan_exclude(&plan, request->files);
     if (whole_heap) {
         cf_databases_exclude(&plan, all);
     }
@@ -309,20 +331,7 @@ cf_freeze(const cf_request *request, cf_outcome *outcome)
     count(&plan, outcome);
     outcome->seconds_walk = now() - start;
     if (!request->dry_run) {
-        start = now();
-        cf_pageset_merge(cf_frozen_pages, pages);
-        outcome->tagged_references = cf_live_tag_references();
-        CF_HOLDS("I5", cf_live_counted_references() == 0);
-        outcome->patched_constants =
-            cf_live_patch_constants(&plan.codes, &outcome->unreadable_codes);
-        if (relocate) {
-            cf_relocate(&relocation, &plan.codes, &plan.functions);
-            outcome->relocated_codes = relocation.moved;
-            outcome->relocated_bytes = relocation.used;
-            outcome->unmoved_codes = relocation.left;
-        }
-        seal(request, &plan, pages, outcome);
-        outcome->seconds_seal = now() - start;
+        settle_heap(request, &plan, &relocation, pages, outcome);
     }
     size_t used = cf_plan_used_bytes(&plan) + cf_pageset_used_bytes(pages);
     outcome->peak_extra_bytes = Py_MAX(outcome->peak_extra_bytes, used);
