@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cowfreeze import _core
 from cowfreeze.integrations._before_fork import parse_when
 
 FORK = "pid = os.fork()\nif pid == 0: os._exit(0)\nos.waitpid(pid, 0)\n"
+NOTES = 0 if _core.HAS_IMMORTAL else 1  # what such a version cannot do is said once
 RUN = (sys.executable, "-m", "cowfreeze", "run")
 
 
@@ -53,12 +55,13 @@ def test_when() -> None:
 def test_one_line_and_the_programs_status() -> None:
     done = python(FORK + FORK + "print('out'); sys.exit(5)", "--when", "objects:100")
     assert (done.returncode, done.stdout) == (5, "out\n")
-    assert done.stderr.count("\n") == 1 and "froze" in done.stderr
+    assert done.stderr.count("\n") == 1 + NOTES and "froze" in done.stderr
 
 
 def test_waits_for_the_module() -> None:
     done = python(FORK + "import colorsys\n" + FORK, "--when", "import:colorsys")
-    first, second = done.stderr.splitlines()
+    first, second = done.stderr.splitlines()[:2]
+    assert done.stderr.count("\n") == 2 + NOTES
     assert "colorsys is not imported" in first and "froze" in second
 
 
@@ -91,7 +94,7 @@ def test_batches_do_not_pile_up_for_ever() -> None:
     done = python(code + "    if pid == 0: os._exit(0)\n    os.waitpid(pid, 0)\n    del data\n")
     lines = done.stderr.splitlines()
     assert sum("froze " in line for line in lines) == 10, done
-    assert len(lines) == 11 and "stays as it is after 10 freezes" in lines[-1]
+    assert len(lines) == 11 + NOTES and "stays as it is after 10 freezes" in lines[-1]
 
 
 def test_signals_that_python_ignores_are_not_ignored_by_the_program() -> None:

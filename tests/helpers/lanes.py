@@ -164,7 +164,7 @@ class First(Lane):
     def show(self, session: pytest.Session) -> None:
         hook = self.config.hook
         for other in self.others:
-            for what, values in other.news():
+            for what, values in other.news(at_once=bool(session.config.option.maxfail)):
                 if what == "start":
                     hook.pytest_runtest_logstart(nodeid=values[0], location=values[1])
                 elif what == "report":
@@ -188,8 +188,8 @@ class Told:
         self.position = 0
         self.said_end = False
 
-    def news(self) -> list[tuple[str, Any]]:
-        """About the files that it is done with; all that there is, if it has ended or a test failed."""
+    def news(self, at_once: bool) -> list[tuple[str, Any]]:
+        """About the files that it is done with; all that there is, if it has ended, or AT_ONCE and a test failed."""
         all_of_it = self.has_ended()
         with contextlib.suppress(FileNotFoundError), Path(self.folder, f"{self.lane}.told").open("rb") as stream:
             stream.seek(self.position)
@@ -199,7 +199,7 @@ class Told:
                     self.position = stream.tell()
                     self.waiting.append((what, values))
                     self.said_end = self.said_end or what == "end"
-                    all_of_it = all_of_it or what == "report" and values[0]["outcome"] == "failed"
+                    all_of_it = all_of_it or at_once and what == "report" and values[0]["outcome"] == "failed"
         until = len(self.waiting)
         if not all_of_it:
             until = max((at for at, (what, _) in enumerate(self.waiting, 1) if what == "file"), default=0)

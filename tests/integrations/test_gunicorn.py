@@ -47,7 +47,7 @@ def test_run_needs_no_configuration() -> None:
     """The same figures as with the explicit integration."""
     with gunicorn("--preload", prefix=RUN) as host:
         figures = measure(host)
-        assert host.text().count("cowfreeze froze") == 1
+        assert host.text().count("cowfreeze run: froze") == 1
     assert worst(figures) <= MOST, figures
     assert worst(figures) * 3 <= plain(), (figures, plain())
     # They differ by chance, a few dozen pages: what a worker answers before it is looked at.

@@ -117,6 +117,6 @@ def _say(text: str) -> None:
 
 def _print(text: str) -> None:
     try:
-        os.write(2, f"cowfreeze run: {text}\n".encode(errors="replace"))
+        os.write(2, f"cowfreeze run: {text.removeprefix('cowfreeze').lstrip(': ')}\n".encode(errors="replace"))
     except OSError:
         pass  # a closed stderr is the program's own wish

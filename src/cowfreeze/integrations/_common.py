@@ -108,7 +108,7 @@ def freeze_for(
     _freezes = _freezes + 1 if again else 1
     _frozen_in, _blocks = os.getpid(), sys.getallocatedblocks()
     tell(f"{one_line(report)} (process {os.getpid()})", info)
-    for note in report.notes:
+    for note in () if again else report.notes:  # said once
         tell(f"cowfreeze: {note}", info)
     return report
 
