@@ -1,5 +1,10 @@
 # The end of a process: csrc/exit/finish.c for Python, and an audit behind everything. Included by _core.pyx.
-from libc.stdlib cimport atexit as c_atexit
+from libc.stdio cimport fflush, stdout as c_stdout
+from libc.stdlib cimport atexit as c_atexit, exit as c_exit
+
+
+cdef extern from "Python.h":
+    void Py_Exit(int status)
 
 
 cdef extern from "exit/finish.h":
@@ -10,6 +15,10 @@ cdef extern from "exit/finish.h":
         bint swapped
     int cf_finish_prepare() except -1
     void cf_finish_run(cf_finish_result *result)
+
+
+cdef extern from "exit/exit_functions.h":
+    bint cf_exit_functions_call()
 
 
 cdef extern from "objects/kept.h":
@@ -31,6 +40,25 @@ def prepare_finish() -> None:
 def is_inherited() -> bool:
     """Was what is frozen here frozen by another process, from which this one was forked?"""
     return cf_kept_is_inherited()
+
+
+def flush_c_stdout() -> None:
+    """What CPython does when it meets SystemExit: what C code has printed comes before all that follows."""
+    fflush(c_stdout)
+
+
+def leave(int status, bint only_functions=False) -> None:
+    """What CPython does behind its finalisation: the functions of Py_AtExit, and exit() of the C library.
+
+    STATUS is the process's. Returns if ONLY_FUNCTIONS. Where these functions cannot be found the
+    interpreter is finalised before, unless ONLY_FUNCTIONS.
+    """
+    found = cf_exit_functions_call()
+    if only_functions:
+        return
+    if not found:
+        Py_Exit(status)
+    c_exit(status)
 
 
 cdef class ExitHook:

@@ -1,7 +1,7 @@
 """A quick end of a process, for who asks for it by name: fast_exit, fast_exit_guard.
 
     ordinary exit   atexit, threads, finalisation: all of it, by CPython      _freeze/at_exit.py
-    fast_exit()     atexit, threads, flush, and the process is gone           here, without the C core
+    fast_exit()     atexit, threads, flush, Py_AtExit, exit() of C            here
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import threading
 from types import TracebackType
 from typing import Any, NoReturn
 
+try:
+    from cowfreeze import _core
+except ImportError:  # a platform without it: there is nothing to save there
+    _core = None  # type: ignore[assignment]
 from cowfreeze._errors import CowfreezeError
 from cowfreeze._origin import is_forked
 
@@ -28,7 +32,8 @@ def fast_exit(status: int | str | None = 0) -> NoReturn:
     """End this process as ``sys.exit(status)`` would, without tearing the interpreter down.
 
     Other non-daemon threads are joined, atexit handlers run, ``sys.stdout`` and ``sys.stderr`` are
-    flushed; then the kernel takes the memory back in one piece. Not done, because only tear-down
+    flushed, the functions that C code gave to ``Py_AtExit`` and to the C library's ``atexit`` are
+    called; then the kernel takes the memory back in one piece. Not done, because only tear-down
     does it: finalizers of objects that are still alive. A file that the worker has open must be
     closed before, or what stands in its buffer is lost.
 
@@ -50,6 +55,8 @@ def fast_exit(status: int | str | None = 0) -> NoReturn:
 
 def _status(status: object) -> int:
     """The exit status of SystemExit(status); prints what is no number."""
+    if _core is not None:
+        _core.flush_c_stdout()
     if status is None:
         return 0
     if isinstance(status, int):
@@ -66,20 +73,21 @@ def _status(status: object) -> int:
 
 def _end_quietly(code: int, number: int | None = None) -> NoReturn:
     """Threads, handlers, streams, in the order of Py_FinalizeEx; then the end, by CODE or signal."""
-    pid = os.getpid()
     try:
         # The interpreter calls this one by name, so every version has it.
         threading._shutdown()  # type: ignore[attr-defined]
-        # Prints what handlers raise, as at an ordinary exit.
+        # Prints what handlers raise, as at an ordinary exit. If one forks, its child ends below, too.
         atexit._run_exitfuncs()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        if os.getpid() == pid and not _flush() and code == 0:
+        if not _flush() and code == 0:
             code = _FLUSH_FAILED
+        if _core is not None:
+            _core.leave(code, only_functions=number is not None)
         if number is not None:
             signal.signal(number, signal.SIG_DFL)
-            os.kill(pid, number)
+            os.kill(os.getpid(), number)
         os._exit(code)
 
 

@@ -32,16 +32,9 @@ if pid == 0:
     for key, (number, text) in data.items():
         total += len(key) + number + len(text)
     audit.measure_into(write_end)
-    if way == "fast":
-        end = os._exit
-
-        def measure_and_end(status: int) -> None:
-            audit.measure_into(write_end)
-            end(status)
-
-        os._exit = measure_and_end  # type: ignore[assignment]
-        cowfreeze.fast_exit(7)
     _core.measure_at_exit(witness, write_end)
+    if way == "fast":
+        cowfreeze.fast_exit(7)
     if way == "exit":
         sys.exit(7)
     if way == "traceback":

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from helpers.compiled import build
+
 import cowfreeze
 from cowfreeze import _core
 
@@ -124,6 +126,51 @@ def test_fast_exit_copies_next_to_nothing() -> None:
     figures = run("cases_copies.py", "fast", "20000")
     assert figures["status"] == 7
     assert figures["bytes"] <= 300_000 if _core.HAS_IMMORTAL else 2 * MIB, figures
+
+
+C_FUNCTIONS = """
+import atexit, ctypes, os, sys
+import cowfreeze
+library = ctypes.CDLL(sys.argv[2])
+for function in (library.last, library.before_last):
+    assert ctypes.pythonapi.Py_AtExit(ctypes.cast(function, ctypes.c_void_p)) == 0
+assert library.prepare_c_library() == 0
+atexit.register(os.write, 1, b"atexit of Python\\n")
+cowfreeze.freeze()
+pid = os.fork()
+if pid == 0:
+    library.print_with_c()
+    if sys.argv[1] == "fast":
+        cowfreeze.fast_exit(5)
+    if sys.argv[1] == "guard":
+        with cowfreeze.fast_exit_guard():
+            sys.exit(5)
+    if sys.argv[1] == "interrupt":
+        with cowfreeze.fast_exit_guard():
+            raise KeyboardInterrupt
+    if sys.argv[1] == "plain interrupt":
+        raise KeyboardInterrupt
+    sys.exit(5)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+os.write(1, f"{status}\\n".encode())
+os._exit(0)
+"""
+
+
+def test_functions_of_c_code_are_called_in_their_order(tmp_path: Path) -> None:
+    library = tmp_path / "at_exit.so"
+    build(library, SCRIPTS / "at_exit.c", [], ["-shared", "-fPIC"])
+
+    def said(way: str) -> str:
+        command = [sys.executable, "-E", "-c", C_FUNCTIONS, way, str(library)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    plain = said("plain")
+    assert plain.splitlines() == [
+        "left in C's buffer", "atexit of Python", "Py_AtExit, registered later", "Py_AtExit", "atexit of C", "5"
+    ]  # fmt: skip
+    assert said("fast") == said("guard") == plain
+    assert said("interrupt") == said("plain interrupt")
 
 
 def test_fast_exit_in_a_thread_is_refused() -> None:
