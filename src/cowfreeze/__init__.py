@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cowfreeze._freeze.report import FreezeReport
     from cowfreeze._freeze.status import Status, status
     from cowfreeze._pack import PackReport, pack, repair_packed
+    from cowfreeze._system.private import private_bytes
     from cowfreeze._trap import Trap, TrappedWrite, trap
     from cowfreeze._workers.fork import assert_shared, fork_workers
     from cowfreeze._workers.report import PagesCopied, WorkerFailed, WorkerReport, WorkersResult
@@ -68,6 +69,7 @@ __all__ = [
     "is_frozen",
     "iter_clone",
     "pack",
+    "private_bytes",
     "repair_packed",
     "status",
     "supported",
@@ -96,6 +98,7 @@ _HOMES = {
     "PackReport": "_pack",
     "pack": "_pack",
     "repair_packed": "_pack",
+    "private_bytes": "_system.private",
     "Trap": "_trap",
     "TrappedWrite": "_trap",
     "trap": "_trap",
