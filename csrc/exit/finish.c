@@ -33,7 +33,7 @@
  * is in their buffers now was written after the freeze, which flushes them.
  *
  *   F5  without memory for any of this there is no heir: then what frozen objects hold does
- *       not end here, rather than end what is the parent's.
+ *       not end here, rather than end what is the parent's, which gets its reference all the same.
  *
  * Start reading at cf_finish_run().
  */
@@ -106,6 +106,11 @@ look_into(void *address, void *arg)
         PyObject *dict = cf_type_dict((PyTypeObject *)op);
         if (dict != NULL && PyDict_Type.tp_traverse(dict, stop_at_mortal, NULL) != 0) {
             push(s, &estate->class_dicts, &estate->n_class_dicts, &s->class_dicts_room, dict);
+            if (PyType_HasFeature((PyTypeObject *)op, Py_TPFLAGS_HEAPTYPE)) {
+                PyObject_GC_UnTrack(op); /* F1 */
+                push(s, &estate->holders, &estate->n_holders, &s->holders_room, op);
+                return;
+            }
         }
     }
     if (!PyObject_IS_GC(op) || type->tp_traverse == NULL || op == s->emptied[0] || op == s->emptied[1]
@@ -147,6 +152,21 @@ call_roll(PyObject *op, void *arg)
     return 0;
 }
 
+/* What the process that ends leaves to its parent; under the GIL. */
+static PyObject **spared;
+static size_t n_spared;
+
+void
+cf_finish_flush(void)
+{
+    for (size_t i = 0; i < n_spared; i++) {
+        if (cf_policy_is_buffered_file(Py_TYPE(spared[i]))) {
+            Py_XDECREF(PyObject_CallMethod(spared[i], "flush", NULL));
+            PyErr_Clear(); /* it is closed */
+        }
+    }
+}
+
 /* It gets one reference more, and lives; of files, what was written to them is written. */
 static void
 leave_to_parent(search *s)
@@ -156,12 +176,17 @@ leave_to_parent(search *s)
     if (!cf_kept_left_is_known()) {
         s->failed = true;
     }
-    if (s->failed || r.n == 0) {
+    if (r.n == 0) {
         return;
     }
-    estate->spared = cf_mem_map(r.n * (sizeof(PyObject *) + sizeof(bool)));
+    estate->spared = s->failed ? NULL : cf_mem_map(r.n * (sizeof(PyObject *) + sizeof(bool)));
     if (estate->spared == NULL) {
         s->failed = true;
+        for (size_t i = 0; i < r.n; i++) { /* F5 */
+            if (cf_left_is_there(&r.left[i])) {
+                Py_INCREF(r.left[i].op);
+            }
+        }
         return;
     }
     r.there = (bool *)(estate->spared + r.n);
@@ -173,12 +198,9 @@ leave_to_parent(search *s)
             estate->spared[estate->n_spared++] = Py_NewRef(r.left[i].op);
         }
     }
-    for (size_t i = 0; i < estate->n_spared; i++) {
-        if (cf_policy_is_buffered_file(Py_TYPE(estate->spared[i]))) {
-            Py_XDECREF(PyObject_CallMethod(estate->spared[i], "flush", NULL));
-            PyErr_Clear(); /* it is closed */
-        }
-    }
+    spared = estate->spared;
+    n_spared = estate->n_spared;
+    cf_finish_flush();
 }
 
 /* -- modules ------------------------------------------------------------- */

@@ -20,4 +20,8 @@ int cf_finish_prepare(void);
  * nothing at any other time. No exception is set or lost. */
 void cf_finish_run(cf_finish_result *result);
 
+/* Write what finalizers have left in the buffers of files that are the parent's: these files
+ * do not die here. Nothing to do before cf_finish_run. No exception is set. */
+void cf_finish_flush(void);
+
 #endif

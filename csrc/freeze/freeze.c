@@ -121,6 +121,10 @@ fill(const cf_request *request, bool whole_heap, cf_outcome *outcome)
         PyErr_NoMemory();
         return -1;
     }
+    if (CF_PERMANENT_IS_HIDDEN && whole_heap && cf_gc_unfreeze() < 0) {
+        cf_plan_clear(&plan);
+        return -1; /* cannot be, as in seal() */
+    }
     set_up(&plan, request, whole_heap);
     plan.dry_run = plan.looking = true;
     plan.utf8 = request->utf8;

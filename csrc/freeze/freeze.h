@@ -82,7 +82,7 @@ typedef struct {
 int cf_init(void);
 
 /* Freeze. Returns 0, or -1 with an exception; then no object was marked (I1). If it was
- * refused, that is no error and outcome->refused says why: nothing has changed.
+ * refused, that is no error and outcome->refused says why: no object is marked.
  * Needs the GIL; see the phases in freeze.c. */
 int cf_freeze(const cf_request *request, cf_outcome *outcome);
 

@@ -98,7 +98,7 @@ static const char *const closing[] = {
     "close", "fileno", "__exit__", "__aexit__", "shutdown", "cancel", "throw", "terminate",
 };
 
-/* Filled at the first freeze, under the GIL; read only from then on. */
+/* Filled when the module is loaded, under the GIL; read only from then on. */
 static PyObject *closing_names[Py_ARRAY_LENGTH(closing)];
 static destructor class_dealloc; /* of every class made in Python */
 

@@ -5,6 +5,8 @@ from libc.stdlib cimport atexit as c_atexit, exit as c_exit
 
 cdef extern from "Python.h":
     void Py_Exit(int status)
+    void PyErr_SetObject(object type, object value)
+    void PyErr_WriteUnraisable(object where)
 
 
 cdef extern from "exit/finish.h":
@@ -15,6 +17,7 @@ cdef extern from "exit/finish.h":
         bint swapped
     int cf_finish_prepare() except -1
     void cf_finish_run(cf_finish_result *result)
+    void cf_finish_flush()
 
 
 cdef extern from "exit/exit_functions.h":
@@ -40,6 +43,12 @@ def prepare_finish() -> None:
 def is_inherited() -> bool:
     """Was what is frozen here frozen by another process, from which this one was forked?"""
     return cf_kept_is_inherited()
+
+
+def write_unraisable(error, where) -> None:
+    """Tell that ERROR happened in WHERE, as CPython does where nobody can catch it."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(where)
 
 
 def flush_c_stdout() -> None:
@@ -78,7 +87,7 @@ cdef class LastFlush:
     """Flushes the streams that CPython began with when it dies, as their own death would.
 
     They die when sys is emptied, unless a frozen object refers to them: stdout as the default of
-    an argument, say.
+    an argument, say. And files that are left to the parent: what sys kept may have written to them.
     """
 
     cdef tuple streams
@@ -87,6 +96,7 @@ cdef class LastFlush:
         self.streams = streams
 
     def __dealloc__(self):
+        cf_finish_flush()
         for stream in self.streams:
             try:
                 stream.flush()

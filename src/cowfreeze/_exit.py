@@ -39,7 +39,7 @@ def fast_exit(status: int | str | None = 0) -> NoReturn:
 
     Args:
         status: as ``sys.exit`` takes it: a number; None for 0; a text is printed to ``sys.stderr``
-            and the status is 1. 120 if a stream cannot be flushed and the status would be 0.
+            and the status is 1. 120 if a stream cannot be flushed, whatever it would be.
 
     Raises:
         CowfreezeError: called in another thread than the main one, which cannot be joined then.
@@ -55,6 +55,9 @@ def fast_exit(status: int | str | None = 0) -> NoReturn:
 
 def _status(status: object) -> int:
     """The exit status of SystemExit(status); prints what is no number."""
+    for stream in (sys.stderr, sys.stdout):  # as CPython does behind a script, before it looks at the exception
+        with contextlib.suppress(Exception):
+            stream.flush()
     if _core is not None:
         _core.flush_c_stdout()
     if status is None:
@@ -62,9 +65,6 @@ def _status(status: object) -> int:
     if isinstance(status, int):
         # What does not fit into a C long counts as -1 there.
         return status & 0xFF if -(1 << 63) <= status < 1 << 63 else 0xFF
-    with contextlib.suppress(Exception):
-        if sys.stdout is not None:
-            sys.stdout.flush()
     with contextlib.suppress(Exception):
         if sys.stderr is not None:
             print(status, file=sys.stderr)
@@ -81,7 +81,7 @@ def _end_quietly(code: int, number: int | None = None) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        if not _flush() and code == 0:
+        if not _flush():
             code = _FLUSH_FAILED
         if _core is not None:
             _core.leave(code, only_functions=number is not None)
@@ -92,14 +92,16 @@ def _end_quietly(code: int, number: int | None = None) -> NoReturn:
 
 
 def _flush() -> bool:
+    """False: a stream cannot be flushed. What cannot be told of stderr is told of stdout."""
     done = True
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None and not getattr(stream, "closed", False):
                 stream.flush()
-        except Exception:
-            # Of stderr nobody can be told; the status of an ordinary exit ignores it too.
-            done = done and stream is sys.stderr
+        except Exception as error:
+            done = False
+            if stream is sys.stdout and _core is not None:
+                _core.write_unraisable(error.with_traceback(None), stream)
     return done
 
 

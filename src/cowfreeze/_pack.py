@@ -144,14 +144,14 @@ def pack(obj: Any, *, readonly: bool = True, report: Callable[[PackReport], obje
 
 def _freeze_keeper(keeper: list[Any], outside: int, notes: list[str]) -> int:
     """Keep alive what packed memory refers to, and freeze it. The bytes that were frozen."""
-    _kept.append(keeper)
-    look_at_layouts()
-    prepare_exit()
     counts = _core.FreezeCounts()
     files: list[Any] = []
     seal = outside >= _WORTH_SEALING
     frozen = False
     try:
+        _kept.append(keeper)
+        look_at_layouts()
+        prepare_exit()
         report = FreezeReport(counts, whole_heap=False, dry_run=False, sealed=seal)
         # A worker that packs does not become the one that finishes what its parent's freeze left.
         _core.freeze_objects((keeper,), counts, report, files, seal=seal, takes_over=False)

@@ -212,12 +212,84 @@ def test_guard_as_decorator() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 23
 
 
-@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
-def test_fast_exit_tells_its_text_without_a_stdout(output: str) -> None:
-    code = "import cowfreeze; print(end='x'); cowfreeze.fast_exit('why it ended')"
-    done = subprocess.run(
-        f"exec '{sys.executable}' -c \"{code}\" {output}", shell=True, capture_output=True, text=True, timeout=60,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith("why it ended\n")
+@pytest.mark.parametrize("status", ["0", "3", "'why it ended'"])
+@pytest.mark.parametrize("output", [">&-", ">/dev/full", "2>/dev/full", "2>&-", ""])
+def test_a_stream_that_cannot_be_written(output: str, status: str) -> None:
+    """The same status as without us, and the same is told, but for the place of what is ignored."""
+    place = ("Exception ignored", "Traceback", " ")
+
+    def ended(call: str) -> tuple[int, str, list[str]]:
+        code = f"import cowfreeze, sys; print(end='x'); print('y', file=sys.stderr); {call}({status})"
+        done = subprocess.run(
+            f"exec '{sys.executable}' -c \"{code}\" {output}", shell=True, capture_output=True, text=True, timeout=60,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        )  # fmt: skip
+        return done.returncode, done.stdout, [line for line in done.stderr.splitlines() if not line.startswith(place)]
+
+    assert ended("cowfreeze.fast_exit") == ended("sys.exit")
+
+
+HOLDERS = (
+    "dict", "list", "set", "deque", "OrderedDict", "defaultdict", "Counter", "dict subclass", "list subclass", "Queue", "LifoQueue",
+    "slots", "instance", "class", "function", "lru", "unbounded", "cell", "callable", "bounded deque",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["worker", "parent"])
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_ends_by_its_death_alone_ends_in_every_holder(holder: str, role: str, tmp_path: Path) -> None:
+    """A database in WAL mode: closed by the death of its connection, as in a program without a freeze."""
+    pytest.importorskip("sqlite3")
+    found = []
+    for mode in ("plain", "freeze"):
+        folder = tmp_path / mode
+        folder.mkdir()
+        command = [sys.executable, str(SCRIPTS / "cases_holders.py"), mode, role, holder, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        found.append(sorted(path.name for path in folder.iterdir()))
+    assert found[0] == found[1]
+
+
+LATE_WRITES = """
+import contextvars, os, sys
+import cowfreeze
+log = open(sys.argv[2], "w")
+log.write("first\\n")
+log.flush()
+
+class Keeper:
+    def __init__(self):
+        self.log = log
+
+    def __del__(self):
+        self.log.write("last words\\n")
+
+if sys.argv[1] == "frozen":
+    cowfreeze.freeze()
+if os.fork() == 0:
+    sys.kept = Keeper()
+    sys.exit(0)
+os.wait()
+os._exit(0)
+"""
+
+
+def test_last_words_in_a_file_of_the_parents_are_written(tmp_path: Path) -> None:
+    for mode in ("plain", "frozen"):
+        subprocess.run([sys.executable, "-c", LATE_WRITES, mode, str(tmp_path / mode)], timeout=60, check=True)
+    assert (tmp_path / "plain").read_text() == "first\nlast words\n"
+    assert (tmp_path / "frozen").read_text() == (tmp_path / "plain").read_text()
+
+
+def test_without_memory_what_sys_keeps_is_still_the_parents() -> None:
+    code = (
+        "import os, sys\nimport cowfreeze\nfrom cowfreeze import _core\n"
+        "parent = os.getpid()\nclass Kept:\n    def __del__(self, write=os.write, getpid=os.getpid, parent=parent):\n"
+        "        write(1, f'ended by {getpid() == parent}\\n'.encode())\n"
+        "sys.kept = Kept()\ncowfreeze.freeze()\n"
+        "if os.fork() == 0:\n    _core.fail_allocation(int(sys.argv[1]))\n    sys.exit(0)\nos.wait()\n"
+    )
+    for n in ("0", "1", "1000000"):
+        done = subprocess.run([sys.executable, "-c", code, n], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "ended by True\n"), (n, done)

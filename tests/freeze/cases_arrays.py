@@ -122,8 +122,11 @@ def resized() -> dict[str, Any]:
     """numpy asks the reference count whether it may move an array's data."""
     np = _numpy()
     holder = types.SimpleNamespace(array=np.arange(10))
-    holder.array.resize(20)
-    plain = holder.array.shape == (20,)
+    plain = True
+    try:
+        holder.array.resize(20)
+    except ValueError:
+        plain = False
     holder.array = np.arange(10)
     cowfreeze.freeze(holder)
     refused = False

@@ -12,6 +12,7 @@ import datetime
 import decimal
 import fractions
 import functools
+import gc
 import importlib
 import ipaddress
 import json
@@ -429,3 +430,16 @@ def reads_again() -> list[int]:
 if __name__ == "__main__":
     for label, (pages, copied) in who_writes("dicts" in sys.argv, "utf8" in sys.argv).items():
         print(f"{label:26} {copied:5} of {pages:5}")
+
+
+def dicts_behind_gc_freeze() -> list[int]:
+    """Dicts made beforehand of instances that only a local name holds, without and behind gc.freeze()."""
+
+    def made(first: Callable[[], object]) -> int:
+        held = [Plain(number) for number in range(5000)]
+        first()
+        count = in_worker(lambda: cowfreeze.freeze(instance_dicts=True, allow_forked=True).instance_dicts)
+        assert held
+        return int(count)
+
+    return [made(lambda: None), made(gc.freeze)]

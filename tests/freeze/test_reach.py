@@ -118,7 +118,8 @@ def test_a_frozen_array_is_resized_without_the_check_only() -> None:
     """Before 3.12 a freeze adds one reference, which numpy 2.4 minds and earlier ones do not."""
     result = run_in_child("freeze.cases_arrays", "resized")
     assert result.pop("refused") or sys.version_info < (3, 12)
-    assert result == {"plain": True, "sum": 45, "owned": False, "same": True}
+    assert result.pop("plain") or sys.version_info >= (3, 14), "numpy 2.4 refuses there without a freeze, too"
+    assert result == {"sum": 45, "owned": False, "same": True}
 
 
 def test_a_worker_reads_an_object_array_without_copying_it() -> None:

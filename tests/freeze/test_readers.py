@@ -63,6 +63,12 @@ def test_the_note_names_the_option_that_was_not_given() -> None:
     assert not any("instance_dicts" in note for note in with_option)
 
 
+@needs_immortal
+def test_dicts_are_made_also_of_what_gc_freeze_had_put_away() -> None:
+    before, behind = run_in_child("freeze.cases_readers", "dicts_behind_gc_freeze")
+    assert before >= 5000 and behind >= 5000
+
+
 def test_no_memory_for_it_changes_nothing() -> None:
     assert run_in_child("freeze.cases_readers", "no_memory")
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +96,18 @@ def test_top_says_it(frozen: dict) -> None:
 @pytest.mark.parametrize("path", ["", "/memfd:other", "/memfd:cowfreeze frozen=x bytes=1", "/memfd:cowfreeze frozen=1"])
 def test_other_mappings_are_no_label(path: str) -> None:
     assert find_label([Mapping(0, 4096, "r--s", path)]) is None
+
+
+def test_ctrl_c_while_buffers_are_written(tmp_path: Path) -> None:
+    """The freeze has happened then: it counts, and no file is kept."""
+    code = (
+        "import io, os, sys\nimport cowfreeze\n"
+        "class Slow(io.FileIO):\n    def write(self, data): raise KeyboardInterrupt\n"
+        "file = io.BufferedWriter(Slow(sys.argv[1], 'w'))\nfile.write(b'x')\nheld = [file]\n"
+        "try: cowfreeze.freeze(held)\nexcept KeyboardInterrupt: print('interrupted')\n"
+        "print(cowfreeze.status().frozen, cowfreeze.is_frozen(held), sys.getrefcount(file) - 1)\n"
+        "os._exit(0)\n"
+    )
+    command = [sys.executable, "-uc", code, str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["interrupted", "True True 2"], done

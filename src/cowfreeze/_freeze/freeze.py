@@ -199,17 +199,18 @@ def freeze(
     if not dry_run:
         _last = treatment
     try:
-        flush_files(_files)
+        if not dry_run and not _putting_away:
+            done.add(report)
     except MemoryError:
         pass  # it is frozen: what raises now would say the opposite
-    _files.clear()
+    try:
+        flush_files(_files)  # Ctrl-C may come meanwhile
+    except MemoryError:
+        pass
+    finally:
+        _files.clear()
     if moved is not None and not dry_run:
         moved.run(huge=hugepages)
-    if not dry_run and not _putting_away:
-        try:
-            done.add(report)
-        except MemoryError:
-            pass  # as above
     return report
 
 
@@ -219,7 +220,7 @@ def put_away() -> None:
     In the process that froze; a worker would copy what it treats. It is no freeze of the user's: not counted.
     """
     global _putting_away
-    if _last is None or done.pid != os.getpid():
+    if _last is None or _core.is_inherited():
         return
     _putting_away = True
     try:
@@ -227,8 +228,8 @@ def put_away() -> None:
             (), threads="allow", allow_forked=True, collect=bool(_last & _COLLECT),
             gc_freeze=bool(_last & _GC_FREEZE), seal=bool(_last & _SEAL),
         )  # fmt: skip
-    except CowfreezeError:
-        pass  # in a collection, or beside an interpreter: figures are larger then, and nothing is wrong
+    except (CowfreezeError, MemoryError):
+        pass  # in a collection, beside an interpreter: figures are larger then, and nothing is wrong
     finally:
         _putting_away = False
 

@@ -54,7 +54,10 @@ def process_pool_executor(
             *preload, warmup=warmup, relocate_code=relocate_code, fast_exit=fast_exit, refreeze=refreeze
         )
         return ProcessPoolExecutor(max_workers, mp_context=context, **options)
-    freeze_for("ProcessPoolExecutor", Settings(warmup, relocate_code, fast_exit, refreeze))
-    if not cowfreeze.supported:
+    settings = Settings(warmup, relocate_code, fast_exit, refreeze)
+    if cowfreeze.supported:  # asked for by name, here and now: each time, and what fails is raised
+        cowfreeze.freeze(warmup=settings.find_warmup(), relocate_code=settings.relocate_code)
+    else:
+        freeze_for("ProcessPoolExecutor", settings)  # says why not, once
         return ProcessPoolExecutor(max_workers, **options)  # where there may be no fork
     return ProcessPoolExecutor(max_workers, mp_context=multiprocessing.get_context("fork"), **options)
