@@ -67,6 +67,9 @@ PROGRAMS: dict[str, Any] = {
     "broken_pipe": ("import sys\nwhile True: print('x' * 1000)", {"close_output": True}),
     "descriptors": ("import os; print([n for n in range(200) if os.path.exists(f'/proc/self/fd/{n}')], os.open('/', 0))", {"pass": 1}),
     "path": "import sys, os; print([p for p in sys.path if os.path.exists(p)])",
+    "safe_path": (
+        "import sys, os; print([p for p in sys.path if os.path.exists(p)])", {"env": {"PYTHONSAFEPATH": "1", "PYTHONPATH": "."}}
+    ),
     "pythonpath": ("import extra; print(extra.X)", {"env": {"PYTHONPATH": "more"}}),
     "multiprocessing": (
         "import multiprocessing as m, sys\ndef f(x): return x * x\nif __name__ == '__main__':\n"

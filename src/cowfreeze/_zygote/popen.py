@@ -112,4 +112,5 @@ def _path(environment: dict[bytes, bytes], folder: str) -> list[str]:
     ours = [os.path.abspath(one) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
     theirs = os.fsdecode(environment.get(b"PYTHONPATH", b""))
     entries = [os.path.abspath(os.path.join(folder, one)) for one in theirs.split(os.pathsep) if one]
-    return [*entries, *(one for one in sys.path[1:] if one not in ours)]
+    inherited = sys.path if getattr(sys.flags, "safe_path", False) else sys.path[1:]
+    return [*entries, *(one for one in inherited if one not in ours)]

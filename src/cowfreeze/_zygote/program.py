@@ -48,7 +48,7 @@ class Program:
         args: as behind `python`.
         environment: all of it, as os.environb has it.
         folder: the working directory.
-        path: sys.path without its first entry, which depends on `args`.
+        path: sys.path without its first entry, which depends on `args` (and on PYTHONSAFEPATH: is not there at all).
         umask: -1 leaves it.
         streams: the descriptors of stdin, stdout, stderr: places in the list of those that were sent,
             None for closed.
@@ -313,7 +313,8 @@ def _set_main(program: Program) -> None:
         head = ""
     else:
         head = os.path.dirname(os.path.realpath(first))
-    sys.path[:] = [head, *program.path]
+    safe = sys.version_info >= (3, 11) and program.environment.get(b"PYTHONSAFEPATH")
+    sys.path[:] = program.path if safe else [head, *program.path]
     tempfile: Any = sys.modules.get("tempfile")
     if tempfile is not None:
         tempfile.tempdir = None  # TMPDIR may be another
