@@ -9,7 +9,7 @@ from zygote.zygote_case import run_case
 
 from cowfreeze import _core
 
-MB = 1_000_000
+MB = 1 << 20
 # Before 3.12 every object of the interpreter that a worker touches is written; the data are not.
 MOST = MB if _core.HAS_IMMORTAL else 3 * MB
 SMALL, LARGE = 20_000, 250_000  # 9 MiB and 107 MiB
