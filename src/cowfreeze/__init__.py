@@ -127,7 +127,7 @@ def __getattr__(name: str) -> _Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
-    if name in _STAND_INS and not (globals()["supported"] if "supported" in globals() else __getattr__("supported")):
+    if name in _STAND_INS and not sys.modules[__name__].supported:
         home = "_unsupported"
     try:
         module = __import__(f"{__name__}.{home}", fromlist=(name,))

@@ -33,9 +33,16 @@ def why_not_this_build() -> str:
     return ""
 
 
-def is_required() -> bool:
-    """Does the environment forbid to go on without freezing (COWFREEZE_REQUIRE=1)?"""
-    return os.environ.get("COWFREEZE_REQUIRE", "") not in ("", "0")
+def refuse_if_required(what: str, reason: str) -> None:
+    """Where WHAT goes on without freezing, for REASON.
+
+    Raises:
+        UnsupportedError: the environment forbids that (COWFREEZE_REQUIRE=1).
+    """
+    if os.environ.get("COWFREEZE_REQUIRE", "") not in ("", "0"):
+        from cowfreeze._errors import UnsupportedError
+
+        raise UnsupportedError(f"{what}: {reason} (and COWFREEZE_REQUIRE is set)")
 
 
 def why_not() -> str:

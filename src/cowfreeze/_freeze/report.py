@@ -12,9 +12,10 @@ from cowfreeze._sizes import format_size
 from cowfreeze._tables import Table, render
 
 TYPE_CHECKING = False
-MANY_COLD = 100  # objects of a whole heap without a hash that are worth a note: typing leaves a few, which nobody can mend
 if TYPE_CHECKING:
     from typing import Any
+
+MANY_COLD = 100  # objects of a whole heap without a hash that are worth a note: typing leaves a few, which nobody can mend
 
 
 class FreezeReport:

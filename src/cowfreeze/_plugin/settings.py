@@ -25,9 +25,9 @@ MAX_COPIED = "1 MB"
 # With freeze="heap" every page of the heap holds frozen objects, so the count says the same as
 # the bytes and has no default of its own.
 MAX_FROZEN = 16
-# A warm-up that only reads writes up to 20 pages with frozen objects, 68 were seen once, which lie beside what it takes
+# A warm-up that only reads writes up to 20 pages with frozen objects, which lie beside what it takes
 # from the allocator. From here on it is told.
-MAX_FROZEN_BY_WARMUP = 128
+MAX_FROZEN_BY_WARMUP = 64
 WORKERS = 2
 WARMUP = 1
 

@@ -3,7 +3,8 @@
     RSS              [ shared with the parent and its other workers | its own ]
     private_bytes()                                                  [ its own ]
 
-Asked after each task, in a worker: two system calls, nothing imported, no object that stays.
+Asked after each task, in a worker: three system calls, nothing imported, no object that stays. (proc.py, which reads the
+same file for tables, costs a worker its imports.)
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cowfreeze
 from cowfreeze import _support
-from cowfreeze._errors import UnsupportedError
 from cowfreeze.cli.command import USAGE, Command, CommandError
 
 NOT_FOUND = 127  # what a shell exits with
@@ -77,10 +76,10 @@ def _run(arguments: argparse.Namespace) -> int:
         variables = environment(
             arguments.when, arguments.warmup, arguments.relocate_code, not arguments.no_refreeze
         )
-    elif _support.is_required():
-        raise UnsupportedError(f"run: {cowfreeze.unsupported_reason} (and COWFREEZE_REQUIRE is set)")
-    elif sys.stderr is not None:
-        print(f"cowfreeze run: nothing is frozen: {cowfreeze.unsupported_reason}", file=sys.stderr, flush=True)
+    else:
+        _support.refuse_if_required("run", cowfreeze.unsupported_reason)
+        if sys.stderr is not None:
+            print(f"cowfreeze run: nothing is frozen: {cowfreeze.unsupported_reason}", file=sys.stderr, flush=True)
     try:
         os.execvpe(command[0], command, variables)
     except OSError as error:

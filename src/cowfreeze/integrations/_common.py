@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import cowfreeze
 from cowfreeze import _support
-from cowfreeze._errors import CowfreezeError, UnsupportedError
+from cowfreeze._errors import CowfreezeError
 from cowfreeze._sizes import format_size
 from cowfreeze.integrations._log import Say, tell, warn
 from cowfreeze.integrations._settings import Settings
@@ -66,8 +66,7 @@ def freeze_for(
     """
     global _tried_in, _frozen_in, _freezes, _blocks
     if not cowfreeze.supported:
-        if _support.is_required():
-            raise UnsupportedError(f"{host}: {cowfreeze.unsupported_reason} (and COWFREEZE_REQUIRE is set)")
+        _support.refuse_if_required(host, cowfreeze.unsupported_reason)
         warn(f"{host}: nothing is frozen: {cowfreeze.unsupported_reason}", warning)
         return None
     again = _frozen_in == os.getpid()
